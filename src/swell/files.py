@@ -1,0 +1,106 @@
+"""Files that are whole or absent: atomic writes, JSON, TOML, content hashes."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from swell.errors import InputError
+
+_USER_SIDE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
+
+
+@contextlib.contextmanager
+def told_as_input_error(path: Path | str) -> Iterator[None]:
+    """Turn a full disk, a read-only folder or a file in the way into one line for the user.
+
+    Raises:
+        InputError: for errors of the file system that only the user can mend.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _USER_SIDE:
+            raise
+        reason = os.strerror(error.errno or 0).lower()
+        raise InputError(f"cannot write {path} ({reason})", "a writable place with free space",
+                         "choose another --out or free some space") from error
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it over `path` on success, remove it on any failure."""
+    path = Path(path)
+    with told_as_input_error(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_bytes(path: Path | str, data: bytes) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Strict JSON: a NaN becomes null, so that every reader can open the file."""
+    write_text(path, json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value
+
+
+def read_json(path: Path | str) -> Any:
+    """Raises InputError when the file is missing or is not JSON."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(str(path), "a file that exists", "is this a folder made by swell?") from None
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} ({error})", "a readable JSON file", "make it again") from None
+
+
+def read_toml(path: Path | str) -> dict[str, Any]:
+    """Raises InputError when the file is missing or is not TOML."""
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(str(path), "a recipe file that exists", "see `swell recipes`") from None
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} ({error})", "a readable TOML file", "mend the line it names") from None
+
+
+def sha256_of(path: Path | str) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,96 @@
+"""The ledger: what a run cost, split into what the money went for.
+
+FLOPs are counted by running the real step under torch's counter (1 multiply-add = 2 FLOP), never estimated from a
+formula; what the counter cannot see (elementwise work) is not in it.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from swell.errors import InputError
+
+
+@dataclass
+class Cost:
+    """Cost of one part of the work."""
+
+    seconds: float = 0.0
+    flops: float = 0.0
+    samples_real: int = 0  # real samples processed
+    samples_generated: int = 0  # generated samples processed (or made, while sampling)
+    views: int = 0  # views rendered
+    forwards: int = 0  # samples or views sent forward through a network
+
+    def add(self, other: Cost) -> None:
+        for f in fields(self):
+            setattr(self, f.name, getattr(self, f.name) + getattr(other, f.name))
+
+
+@dataclass
+class Ledger:
+    """Four parts and the peak memory; `to_dict` is what `ledger.json` holds."""
+
+    generator_training: Cost = field(default_factory=Cost)
+    sampling: Cost = field(default_factory=Cost)
+    pretraining: Cost = field(default_factory=Cost)
+    evaluation: Cost = field(default_factory=Cost)
+    peak_memory_bytes: int = 0
+
+    @property
+    def total(self) -> Cost:
+        whole = Cost()
+        for part in (self.generator_training, self.sampling, self.pretraining, self.evaluation):
+            whole.add(part)
+        return whole
+
+    def note_memory(self) -> None:
+        """Raise the peak to what this process (and its device) has used so far."""
+        self.peak_memory_bytes = max(self.peak_memory_bytes, peak_memory())
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "total": asdict(self.total)}
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> Ledger:
+        """Raises InputError when `value` is not a ledger."""
+        try:
+            parts = {f.name: Cost(**value[f.name]) for f in fields(cls) if f.name != "peak_memory_bytes"}
+            return cls(**parts, peak_memory_bytes=int(value["peak_memory_bytes"]))
+        except (KeyError, TypeError) as error:
+            raise InputError(f"ledger ({error})", "the fields swell writes", "make the folder again") from None
+
+
+def peak_memory() -> int:
+    """Bytes: highest resident size of this process plus the highest allocation on the GPU, if any."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return peak + (torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0)
+
+
+@contextmanager
+def timed(cost: Cost) -> Iterator[None]:
+    """Add the wall-clock seconds of the block to `cost`."""
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        cost.seconds += time.perf_counter() - start
+
+
+@contextmanager
+def counted_flops() -> Iterator[list[float]]:
+    """`with counted_flops() as box: work()`; then `box[0]` holds the FLOPs of the block, backward included."""
+    box = [0.0]
+    with FlopCounterMode(display=False) as counter:
+        yield box
+    box[0] = float(counter.get_total_flops())
