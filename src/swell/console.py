@@ -1,7 +1,7 @@
 """What a person sees while waiting: one bar with rate and time left, or plain lines when nobody has a terminal.
 
-Everything goes to stderr; stdout belongs to results. Bars do not nest: one opened inside another writes its state
-into the outer one's note, so that a long command shows one overall display.
+Everything goes to stderr; stdout belongs to results. Bars do not nest: one opened inside another
+moves the outer one along and lends it its words, so that a long command shows one overall display.
 """
 
 from __future__ import annotations
@@ -49,8 +49,13 @@ class Progress:
         self.per_unit, self.rate_unit, self.quiet = per_unit, rate_unit or unit, quiet
         self.started = self._last_line = time.monotonic()
         self.start_at = self.done = start_at
+        self._window = (0.0, 1.0)
         self._rich: Any = None
         self._task: Any = None
+
+    def part(self, low: float, high: float) -> None:
+        """The next bar opened inside this one runs from share `low` to `high` of the whole."""
+        self._window = (low, high)
 
     def __enter__(self) -> Progress:
         _active.append(self)
@@ -70,12 +75,19 @@ class Progress:
             return
         line = self._line(now, note)
         if _active and _active[0] is not self:
-            _active[0].update(_active[0].done, line)
-        elif sys.stderr.isatty():
+            outer = _active[0]
+            low, high = outer._window
+            outer.done = outer.total * (low + (high - low) * min(done / self.total, 1.0)) if self.total else outer.done
+            outer._show(now, line)
+        else:
+            self._show(now, line)
+
+    def _show(self, now: float, line: str) -> None:
+        if sys.stderr.isatty():
             self._draw(line)
         elif now - self._last_line >= _PLAIN_EVERY:
             self._last_line = now
-            percent = f"{100 * done / self.total:3.0f} %  " if self.total else ""
+            percent = f"{100 * self.done / self.total:3.0f} %  " if self.total else ""
             print(f"{percent}{line}", file=sys.stderr, flush=True)
 
     def _line(self, now: float, note: str) -> str:

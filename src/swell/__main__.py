@@ -1,0 +1,5 @@
+"""`python -m swell`."""
+
+from swell.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,318 @@
+"""The command line: the verbs, thin. Parsing must not import torch, so that `swell --help` is immediate."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any, NoReturn, get_args, get_type_hints
+
+from swell.errors import InputError, suggest
+from swell.threads import bind_threads
+
+Result = tuple[dict[str, Any] | list[dict[str, Any]], str]  # what --json prints, and what a person reads
+
+
+def argument(text: str) -> Any:
+    """A positional argument."""
+    return field(metadata={"help": text, "positional": True})
+
+
+def option(text: str, default: Any = MISSING, shown: str = "none") -> Any:
+    """An option; without a default it must be given. `shown` says in words what a default of None comes to."""
+    metadata = {"help": text, "positional": False, "shown": shown}
+    return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The main job on bundled real images: does generated data help? Minutes on two cores."""
+
+    out: str = option("folder for the result", "swell-demo")
+    seeds: int = option("repetitions of every arm", 3)
+    steps: int = option("steps of every arm; 0 takes the demo's own", 0)
+    json_: bool = option("print the result as one JSON object", False)
+
+    def __call__(self) -> Result:
+        from swell.demo import demo
+
+        return demo(Path(self.out), seeds=self.seeds, steps=self.steps or None)
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Train a generator on DATA, sample from it, judge the samples."""
+
+    data: str = argument("folder of images, .npz, .npy or builtin:NAME")
+    out: str = option("GEN folder to write")
+    generator: str = option("which generator; see `swell generators`", "diffusion")
+    count: int = option("samples to draw", 10_000)
+    steps: int | None = option("training steps", None, "from the budget in minutes")
+    minutes: float | None = option("training minutes, instead of steps", None, "from the data")
+    size: int | None = option("side in pixels the images are resized to", None, "from the data")
+    max_bad: float = option("largest share of unreadable files to accept", 0.01)
+    seed: int = option("seed of training and sampling", 0)
+    force: bool = option("replace an earlier GEN in --out", False)
+    json_: bool = option("print the result as one JSON object", False)
+
+    def __call__(self) -> Result:
+        from swell.files import read_json
+        from swell.verbs import generate
+
+        path = generate(self.data, self.out, generator=self.generator, count=self.count, seed=self.seed,
+                        steps=self.steps, minutes=self.minutes, size=self.size, max_bad=self.max_bad, force=self.force)
+        quality = read_json(path / "quality.json")
+        return ({"out": str(path), "count": self.count, "quality": quality, "ledger": read_json(path / "ledger.json")},
+                f"{self.count:,} samples in {path}; look at {path / 'samples.png'}")
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Pre-train an encoder on unlabelled DATA, with or without generated samples."""
+
+    data: str = argument("folder of images, .npz, .npy, builtin:NAME or a GEN folder")
+    out: str = option("RUN folder to write")
+    method: str | None = option("which method; see `swell methods`", None, "the recipe's")
+    inflate: str | None = option("GEN folder to mix in", None)
+    weight: str | None = option("one real sample counts as this many generated ones", None, "the recipe's")
+    strength: str | None = option("how hard the views distort: weak, strong or 0 to 1", None, "the recipe's")
+    steps: int | None = option("budget in steps", None, "the recipe's")
+    epochs: float | None = option("budget in passes over as many samples as DATA holds", None, "the recipe's")
+    minutes: float | None = option("budget in minutes", None, "the recipe's")
+    recipe: str = option("name or TOML file; options given here go first", "default")
+    batch_size: int | None = option("samples of a batch", None, "the recipe's")
+    backbone: str | None = option("conv6, resnet18, resnet34 or resnet50", None, "the recipe's")
+    width: float | None = option("multiplier of the backbone's channels", None, "the recipe's")
+    views: str | None = option("view preset; see `swell recipes --views`", None, "the recipe's")
+    learning_rate: float | None = option("of the global batch", None, "the recipe's")
+    precision: str | None = option("fp32, bf16 or auto", None, "the recipe's")
+    size: int | None = option("side in pixels the images are resized to", None, "from the data")
+    max_bad: float = option("largest share of unreadable files to accept", 0.01)
+    seed: int | None = option("seed of the whole run", None, "the recipe's")
+    device: str = option("auto, cpu or cuda", "auto")
+    compile: bool = option("compile the encoder first", False)
+    resume: bool = option("go on with the run in --out, exactly where it stopped", False)
+    checkpoint_seconds: float = option("seconds between checkpoints", 60.0)
+    allow_label_leak: bool = option("accept generated samples that were made with labels", False)
+    json_: bool = option("print the result as one JSON object", False)
+
+    def __call__(self) -> Result:
+        from swell.verbs import pretrain
+
+        options = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("json_", "compile")}
+        run = pretrain(**options, compile=self.compile or None)
+        ledger = run.ledger
+        cost = ledger.pretraining
+        last = run.metrics[-1] if run.metrics else {}
+        text = (f"encoder in {run.path}: {cost.seconds:.0f} s, {cost.samples_real:,} real and "
+                f"{cost.samples_generated:,} generated samples; look at {run.path / 'report.html'}")
+        return {"out": str(run.path), "loss": last.get("loss"), "ledger": ledger.to_dict()}, text
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Probe a frozen encoder on labelled DATA: kNN, linear, few labels, clusters, and the baselines beside it."""
+
+    run: str = argument("RUN folder")
+    data: str = argument("labelled data to probe with")
+    test: str | None = option("labelled test data; else a fixed part of DATA", None)
+    labels: str | None = option("key of the labels in an .npz", None)
+    no_baselines: bool = option("leave out pixels, PCA and a random encoder", False)
+    json_: bool = option("print the result as one JSON object", False)
+
+    def __call__(self) -> Result:
+        from swell.run import Run
+
+        run = Run(self.run)
+        result = run.evaluate(self.data, self.test, labels=self.labels or True, baselines=not self.no_baselines)
+        lines = [_probe_line("encoder", result)]
+        lines += [_probe_line(name, value) for name, value in result.get("baselines", {}).items()]
+        return result, "\n".join([*lines, f"look at {run.path / 'report.html'}"])
+
+
+def _probe_line(name: str, r: dict[str, Any]) -> str:
+    few = r["few_shot"]
+    return (f"{name:12s} 1-shot {100 * few['1']:5.1f}  10-shot {100 * few['10']:5.1f}  kNN {100 * r['knn']['accuracy']:5.1f}"
+            f"  linear {100 * r['linear']['accuracy']:5.1f}  NMI {100 * r['clusters']['nmi']:5.1f}")
+
+
+@dataclass(frozen=True)
+class Embed:
+    """Write the features of DATA to an .npz file."""
+
+    run: str = argument("RUN folder")
+    data: str = argument("what to encode")
+    out: str = option(".npz file to write")
+    json_: bool = option("print the result as one JSON object", False)
+
+    def __call__(self) -> Result:
+        from swell.verbs import embed
+
+        shape = embed(self.run, self.data, self.out)
+        return {"out": self.out, "shape": list(shape)}, f"features [{shape[0]:,}, {shape[1]}] in {self.out}"
+
+
+@dataclass(frozen=True)
+class Methods:
+    """The methods there are."""
+
+    json_: bool = option("print as JSON", False)
+
+    def __call__(self) -> Result:
+        from swell.methods import METHODS
+
+        return _listing([entry.describe() for entry in METHODS])
+
+
+@dataclass(frozen=True)
+class Generators:
+    """The generators there are."""
+
+    json_: bool = option("print as JSON", False)
+
+    def __call__(self) -> Result:
+        from swell.generators import GENERATORS
+
+        return _listing([entry.describe() for entry in GENERATORS])
+
+
+@dataclass(frozen=True)
+class Recipes:
+    """The named recipes and view presets there are."""
+
+    views: bool = option("list the view presets instead", False)
+    json_: bool = option("print as JSON", False)
+
+    def __call__(self) -> Result:
+        from swell.recipes import RECIPES
+        from swell.views.plan import VIEWS
+
+        return _listing([entry.describe() for entry in (VIEWS if self.views else RECIPES)])  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """What this machine has, and what Swell makes of it."""
+
+    json_: bool = option("print as JSON", False)
+
+    def __call__(self) -> Result:
+        from swell.training.machine import describe_machine
+
+        facts = describe_machine()
+        rows = {**{k: v for k, v in facts.items() if k != "packages"}, **facts["packages"]}
+        return facts, "\n".join(f"{key:14s} {value}" for key, value in rows.items())
+
+
+def _listing(rows: list[dict[str, str]]) -> Result:
+    return rows, "\n".join(f"{r['name']:18s} {r['summary']}" + (f"  ({r['paper']})" if r["paper"] else "") for r in rows)
+
+
+COMMANDS: dict[str, Any] = {"demo": Demo, "generate": Generate, "pretrain": Pretrain, "evaluate": Evaluate,
+                            "embed": Embed, "methods": Methods, "generators": Generators, "recipes": Recipes,
+                            "doctor": Doctor}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose complaints are one InputError."""
+
+    def error(self, message: str) -> NoReturn:
+        todo = f"see {self.prog} --help"
+        if match := re.fullmatch(r"argument (\S+): invalid (\w+) value: (.*)", message):
+            flag, kind, value = match.groups()
+            raise InputError(f"{flag} {value}", {"int": "a whole number", "float": "a number"}.get(kind, kind), todo)
+        if match := re.fullmatch(r"the following arguments are required: (.*)", message):
+            raise InputError(f"{self.prog} without {match[1]}", f"{match[1]} too", todo)
+        raise InputError(message, "the arguments of this command", todo)
+
+
+def parser_of(name: str, command: Any) -> Parser:
+    """A parser from the fields of the dataclass `command`: one line of help per option, with its default."""
+    parser = Parser(f"swell {name}", description=command.__doc__, allow_abbrev=False,
+                    formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=28, width=200))
+    hints = get_type_hints(command)
+    for f in fields(command):
+        kinds = [kind for kind in get_args(hints[f.name]) or (hints[f.name],) if kind is not type(None)]
+        text = f.metadata["help"].replace("%", "%%")
+        if f.metadata["positional"]:
+            parser.add_argument(f.name, metavar=f.name.upper(), type=kinds[0], help=text)
+            continue
+        flag = "--" + f.name.strip("_").replace("_", "-")
+        if kinds[0] is bool:
+            parser.add_argument(flag, dest=f.name, action="store_true", help=f"{text} (default: off)")
+            continue
+        required = f.default is MISSING
+        shown = "required" if required else f"default: {f.metadata['shown'] if f.default is None else f.default}"
+        parser.add_argument(flag, dest=f.name, metavar=_metavar(f.name, kinds[0]), type=kinds[0], required=required,
+                            default=None if required else f.default, help=f"{text} ({shown})")
+    return parser
+
+
+def _metavar(name: str, kind: type) -> str:
+    return {int: "N", float: "X"}.get(kind) or {"out": "PATH", "inflate": "GEN", "recipe": "NAME|FILE"}.get(name, "NAME")
+
+
+def parse(argv: list[str]) -> Any:
+    """The command of `argv`, ready to call.
+
+    Raises:
+        InputError: for anything the person mistyped, in one line.
+        SystemExit: with status 0 after --help and --version.
+    """
+    name = argv[0] if argv else "--help"
+    if name in ("--help", "-h"):
+        lines = [f"  {verb:12s}{command.__doc__}" for verb, command in COMMANDS.items()]
+        print("usage: swell COMMAND ...\n\nPre-train encoders on unlabelled images with generated data, and measure "
+              "whether those data help.\n\n" + "\n".join(lines) + "\n\nswell COMMAND --help shows its options.")
+        raise SystemExit(0)
+    if name == "--version":
+        from swell import __version__
+
+        print(f"swell {__version__}")
+        raise SystemExit(0)
+    if name not in COMMANDS:
+        raise InputError(f"command {name!r}", "a command of swell", suggest(name, COMMANDS))
+    parser = parser_of(name, COMMANDS[name])
+    known = [flag for action in parser._actions for flag in action.option_strings]
+    for word in argv[1:]:  # before argparse complains of what is missing because a name was misspelt
+        flag = word.split("=")[0]
+        if flag.startswith("--") and flag != "--" and flag not in known:
+            raise InputError(f"unknown option {flag}", f"an option of swell {name}", suggest(flag, known))
+    return COMMANDS[name](**vars(parser.parse_args(argv[1:])))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status: 0 done, 1 our fault, 2 the user's input is at fault, 130 interrupted."""
+    bind_threads()
+    try:
+        command = parse(sys.argv[1:] if argv is None else argv)
+        result, text = command()
+        print(json.dumps(result, ensure_ascii=False) if command.json_ else text)
+        sys.stdout.flush()
+    except InputError as error:
+        print(f"swell: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("swell: interrupted; what was saved is whole", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has left, as `head` does
+        return 0
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    except Exception as error:
+        from swell.training.watchdog import Diverged
+
+        if not isinstance(error, Diverged):
+            raise
+        print(f"swell: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,172 @@
+"""GEN folders: generated samples on disk, in shards with checksums, beside what is known about their origin.
+
+A folder appears whole or not at all: it is built beside its destination and renamed when it is complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from swell.data.source import Provenance, Source
+from swell.errors import InputError
+from swell.files import atomic_path, read_json, sha256_of, told_as_input_error, write_json
+
+FORMAT = "swell-gen-1"
+SHARD_SIZE = 10_000
+
+Draw = Callable[[int, int], np.ndarray]  # (count, first) -> samples first .. first + count - 1
+
+
+def is_gen(path: Path | str) -> bool:
+    """Whether `path` is a folder with a manifest of generated samples."""
+    manifest = Path(path) / "manifest.json"
+    if not manifest.is_file():
+        return False
+    with contextlib.suppress(InputError):
+        value = read_json(manifest)
+        return isinstance(value, dict) and str(value.get("format", "")).startswith("swell-gen-")
+    return False
+
+
+def refuse_to_overwrite(out: Path | str, force: bool) -> None:
+    """Raises InputError where `out` holds something: generated samples without `force`, or anything else."""
+    out = Path(out)
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not is_gen(out):
+        raise InputError(f"{out} (in the way, and not a folder of generated samples)", "a new folder", "choose another --out")
+    if not force:
+        raise InputError(f"{out} (holds other generated samples)", "a new folder", "choose another --out, or --force to replace it")
+
+
+@contextlib.contextmanager
+def new_gen(out: Path | str, *, force: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder beside `out`, which becomes `out` when the block succeeds and vanishes when it fails.
+
+    What `out` held before is removed only after the new folder is complete. Raises InputError where `out` may not be replaced.
+    """
+    out = Path(out)
+    refuse_to_overwrite(out, force)
+    with told_as_input_error(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
+    made, old = temporary / "new", temporary / "old"
+    try:
+        with told_as_input_error(out):
+            made.mkdir()
+        yield made
+        with told_as_input_error(out):
+            if out.exists():
+                out.replace(old)
+            try:
+                made.replace(out)
+            except OSError:
+                if old.exists():
+                    old.replace(out)
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_shards(folder: Path, draw: Draw, count: int, shard_size: int = SHARD_SIZE) -> list[dict[str, Any]]:
+    """Write samples 0 .. count - 1 as shard-00000.npz and so on; returns the manifest's rows about them."""
+    rows: list[dict[str, Any]] = []
+    for first in range(0, count, shard_size):
+        samples = draw(min(shard_size, count - first), first)
+        path = folder / f"shard-{len(rows):05d}.npz"
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, **{_key(samples.dtype): samples})
+        rows.append({"file": path.name, "first": first, "count": len(samples), "sha256": sha256_of(path)})
+    return rows
+
+
+def write_manifest(folder: Path, shards: list[dict[str, Any]], *, shape: tuple[int, ...], dtype: str, provenance: Provenance,
+                   generator_sha256: str = "", sampler: dict[str, Any] | None = None, seed: int = 0,
+                   settings: dict[str, Any] | None = None) -> None:
+    """Written last: a folder without it is not a GEN. `shape` is that of one sample; `settings` is what the user asked for."""
+    write_json(folder / "manifest.json", {
+        "format": FORMAT, "provenance": provenance.to_dict(), "generator": provenance.generator,
+        "generator_sha256": generator_sha256, "sampler": sampler or {}, "seed": seed, "settings": settings or {},
+        "count": sum(row["count"] for row in shards), "shape": list(shape), "dtype": dtype, "shards": shards})
+
+
+def write_gen(out: Path | str, samples: np.ndarray, provenance: Provenance, *, seed: int = 0, force: bool = False) -> Path:
+    """Store an array of generated samples, uint8 [N, C, H, W] or float32 [N, D], as a GEN folder.
+
+    Raises InputError for real samples, an empty array, other dtypes or a folder that may not be replaced.
+    """
+    source = Source(samples, provenance)
+    if provenance.kind != "generated" or len(source) == 0:
+        raise InputError(f"{len(source)} {provenance.kind} samples", "at least one generated sample", "give provenance kind generated")
+    with new_gen(out, force=force) as folder:
+        shards = write_shards(folder, lambda count, first: samples[first : first + count], len(samples))
+        write_manifest(folder, shards, shape=source.shape, dtype=str(samples.dtype), provenance=provenance, seed=seed)
+    return Path(out)
+
+
+def read_manifest(path: Path | str) -> dict[str, Any]:
+    """The manifest of the GEN folder `path`. Raises InputError when it is not one of this version."""
+    manifest = read_json(Path(path) / "manifest.json")
+    found = manifest.get("format") if isinstance(manifest, dict) else None
+    if found != FORMAT:
+        raise InputError(f"{path} (format {found!r})", f"generated samples in format {FORMAT}", "make them again with `swell generate`")
+    return manifest
+
+
+def open_gen(path: Path | str) -> Source:
+    """The samples of a GEN folder, every checksum verified, in memory.
+
+    Raises InputError, naming the shard, when one is missing, altered, cut short or holds anything but plain numbers.
+    """
+    path = Path(path)
+    manifest = read_manifest(path)
+    try:
+        shape, dtype, count = tuple(map(int, manifest["shape"])), np.dtype(manifest["dtype"]), int(manifest["count"])
+        shards = [(str(row["file"]), int(row["first"]), int(row["count"]), str(row["sha256"])) for row in manifest["shards"]]
+        provenance = Provenance(**manifest["provenance"])
+        if min(shape, default=0) < 1 or dtype != (np.uint8 if len(shape) == 3 else np.float32):
+            raise ValueError(f"shape {shape} of {dtype}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}/manifest.json ({type(error).__name__}: {error})", "the fields swell writes", _AGAIN) from None
+    expected = 0
+    for name, first, rows, _ in shards:
+        if first != expected or rows < 1 or Path(name).name != name:
+            raise InputError(f"{path}/manifest.json (shard {name!r})", f"a shard of this folder that begins at {expected}", _AGAIN)
+        expected += rows
+    if expected != count or count == 0 or provenance.kind != "generated":
+        raise InputError(f"{path}/manifest.json ({count} {provenance.kind} samples, {expected} in its shards)",
+                         "generated samples, as many as the shards hold", _AGAIN)
+    samples = np.empty((count, *shape), dtype)
+    for name, first, rows, digest in shards:
+        samples[first : first + rows] = _read_shard(path / name, digest, (rows, *shape), dtype)
+    return Source(samples, provenance)
+
+
+_AGAIN = "copy the folder again, or make it again with `swell generate --force`"
+
+
+def _read_shard(path: Path, digest: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    if not path.is_file():
+        raise InputError(f"{path} (missing)", "every shard the manifest lists", _AGAIN)
+    if sha256_of(path) != digest:
+        raise InputError(f"{path} (checksum differs: altered or cut short)", "the shard as it was written", _AGAIN)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            samples = file[_key(dtype)]
+    except (ValueError, TypeError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} ({error})", f"plain numbers under the key {_key(dtype)!r}", _AGAIN) from None
+    if samples.shape != shape or samples.dtype != dtype:
+        raise InputError(f"{path} ({samples.dtype}{list(samples.shape)})", f"{dtype}{list(shape)}", _AGAIN)
+    return samples
+
+
+def _key(dtype: np.dtype[Any]) -> str:
+    return "images" if dtype == np.uint8 else "vectors"

@@ -1,0 +1,324 @@
+"""Folders of images: listing, decoding, one square size.
+
+Every file becomes uint8 by these rules, which the cache's `DECODING` number stands for (raise it when one
+changes):
+
+* EXIF orientation is applied; of several frames or pages the first is taken.
+* Alpha and transparent palette entries are laid over white.
+* 16-bit grey is scaled by the full range (value / 257, rounded), 1-bit becomes 0 and 255, floats must lie in
+  [0, 1]. 12-bit camera data stored in 16-bit files therefore come out dark: stretch them first.
+* The shortest side is resized to the wanted one (bicubic, antialiased) and the centre kept; where nothing needs
+  resizing the pixels are kept exactly, the offset rounded down.
+* The set has 1 channel when no file has colour (by its mode or palette), else 3 in RGB order.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import struct
+import zlib
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from swell.errors import InputError
+
+__all__ = [
+    "DECODING",
+    "SUFFIXES",
+    "Header",
+    "ImageFile",
+    "automatic_size",
+    "decode",
+    "decode_files",
+    "digests",
+    "list_images",
+    "read_header",
+    "square",
+]
+
+DECODING = 1
+SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff"}
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF")  # nothing else is tried, whatever a file's name says
+# What Pillow's readers are known to raise on damaged files.
+_DAMAGED = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+# Mending these changes what stat says of the file; other errors of disk or network may pass by themselves.
+_LASTING = (None, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ELOOP)
+_EIGHT_BIT = ((np.arange(65536) + 128) // 257).astype(np.uint8)  # 16-bit value -> 8-bit value, rounded
+_ORIENT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_CHUNK = 16  # files a thread takes at a time: few, so that Ctrl-C is answered at once
+_TINY = 128 * 128  # pixels; below, Python's own work dominates and a second thread costs 30 % (measured)
+
+T = TypeVar("T")
+
+
+class ImageFile(NamedTuple):
+    """One line of a folder's listing. `path` is relative with forward slashes; a broken link has -1 bytes."""
+
+    path: str
+    n_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+class Header(NamedTuple):
+    width: int
+    height: int
+    grey: bool
+
+
+def list_images(root: Path) -> tuple[list[ImageFile], int]:
+    """Image files at any depth under `root`, sorted by path, and how many other files there are.
+
+    Hidden files and folders are left out. Links to folders are followed, but each folder is read once: under
+    its own name if it lies inside `root`, else under the first link to it. So loops end.
+
+    Raises:
+        InputError: the folder cannot be read.
+    """
+    found: list[ImageFile] = []
+    others = 0
+    seen: set[tuple[int, int]] = set()
+    links = [""]
+    while links:
+        links.sort(reverse=True)
+        folders = [links.pop()]
+        while folders:
+            folder = folders.pop()
+            try:
+                here = os.stat(os.path.join(root, folder))
+                if (here.st_dev, here.st_ino) in seen:
+                    continue
+                seen.add((here.st_dev, here.st_ino))
+                entries = list(os.scandir(os.path.join(root, folder)))
+            except OSError as error:
+                raise InputError(
+                    f"cannot read {Path(root, folder)} ({os.strerror(error.errno or 0).lower()})",
+                    "a folder you may read",
+                    "mend its permissions or move it away",
+                ) from None
+            for entry in entries:
+                name = entry.name
+                if name.startswith("."):
+                    continue
+                path = f"{folder}/{name}" if folder else name
+                if _is_folder(entry):
+                    (links if entry.is_symlink() else folders).append(path)
+                elif name[name.rfind(".") :].lower() in SUFFIXES:
+                    found.append(_file(entry, path))
+                else:
+                    others += 1
+    return sorted(found), others
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _file(entry: os.DirEntry[str], path: str) -> ImageFile:
+    try:
+        s = entry.stat()
+    except OSError:
+        return ImageFile(path, -1, 0, 0)
+    return ImageFile(path, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
+
+
+def content_of(root: Path, file: ImageFile) -> bytes:
+    with open(os.path.join(root, file.path), "rb") as opened:
+        return opened.read()
+
+
+def read_header(root: Path, file: ImageFile) -> Header | str:
+    """Size and colour of one file, or why it cannot be an image. Pixels are read for palette images only."""
+    try:
+        with Image.open(os.path.join(root, file.path), formats=_FORMATS) as image:
+            return Header(image.width, image.height, _is_grey(image))
+    except _DAMAGED as error:
+        return _reason(error, file)
+
+
+def _is_grey(image: Image.Image) -> bool:
+    if image.mode in ("P", "PA"):
+        r, g, b = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3).T
+        return bool((r == g).all() and (g == b).all())
+    return image.mode in ("1", "L", "LA", "La", "I", "F") or image.mode.startswith("I;16")
+
+
+def _reason(error: BaseException, file: ImageFile) -> str:
+    if file.n_bytes == 0:
+        return "empty file"
+    if file.n_bytes < 0:
+        return "broken link"
+    if isinstance(error, UnidentifiedImageError):
+        return "not a JPEG, PNG, WebP, BMP or TIFF image"
+    if isinstance(error, Image.DecompressionBombError):
+        return "too many pixels (decompression bomb?)"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    return reason.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def automatic_size(headers: Sequence[Header]) -> int:
+    """The side images get when none is asked for.
+
+    The common side if all are squares of one size up to 96; else the (lower) median of the shorter sides,
+    rounded down to a multiple of 8, and 96 at most.
+    """
+    first = headers[0]
+    if first.width == first.height <= 96 and all(h.width == h.height == first.width for h in headers):
+        return first.width
+    sides = sorted(min(h.width, h.height) for h in headers)
+    median = sides[(len(sides) - 1) // 2]
+    return min(96, median // 8 * 8) if median >= 8 else median
+
+
+def decode(content: bytes, size: int, channels: int) -> np.ndarray:
+    """One encoded image to uint8 [channels, size, size].
+
+    Raises one of Pillow's many errors for damaged files.
+    """
+    with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+        image.draft("", (2 * size, 2 * size))  # JPEG decodes at 1/2, 1/4, 1/8 while twice the side is left
+        image.load()
+        turn = _ORIENT.get(_orientation(image))
+        plain = _eight_bit(image, "L" if channels == 1 else "RGB")
+        upright = plain if turn is None else plain.transpose(turn)
+        pixels = np.asarray(square(upright, size))  # [S, S] or [S, S, 3]
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(0x0112, 1))
+    except _DAMAGED:
+        return 1  # a damaged EXIF block does not spoil the picture
+
+
+def _eight_bit(image: Image.Image, mode: str) -> Image.Image:
+    """`image` in 8-bit `mode` (L or RGB), alpha laid over white."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray(_EIGHT_BIT[np.asarray(image)]).convert(mode)
+    if image.mode == "I":  # 16-bit PNG before Pillow 11, or 32-bit TIFF
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError(f"32-bit values from {values.min()} to {values.max()}; up to 16 bits are read")
+        return Image.fromarray(_EIGHT_BIT[values]).convert(mode)
+    if image.mode == "F":
+        values = np.asarray(image)
+        if not (values.min() >= 0 and values.max() <= 1):  # also true for NaN
+            raise ValueError(f"float values from {values.min():g} to {values.max():g}; [0, 1] is read")
+        return Image.fromarray(np.rint(values * 255).astype(np.uint8)).convert(mode)
+    if image.has_transparency_data:
+        over = image.convert("RGBA")
+        white = Image.new("RGBA", over.size, "white")
+        return Image.alpha_composite(white, over).convert(mode)
+    return image if image.mode == mode else image.convert(mode)
+
+
+def square(image: Image.Image, size: int) -> Image.Image:
+    """The centre square of `image`, resized to `size` x `size` (bicubic, antialiased) where it must be."""
+    w, h = image.size
+    side = min(w, h)
+    if side == size:
+        left, top = (w - side) // 2, (h - side) // 2
+        return image.crop((left, top, left + side, top + side))
+    x, y = (w - side) / 2, (h - side) / 2  # halves count: a JPEG decoded at 1/8 has large pixels
+    return image.resize((size, size), Image.Resampling.BICUBIC, box=(x, y, x + side, y + side))
+
+
+class Chunk(NamedTuple):
+    """What one thread made of a few files."""
+
+    rows: list[np.ndarray]  # uint8 [C, S, S] of each readable file
+    digests: list[bytes]  # of every file
+    bad: list[tuple[int, str]]  # (index of the file, reason)
+    lasting: bool  # whether the reasons hold as long as the files stay the same
+
+
+def decode_files(
+    root: Path,
+    files: Sequence[ImageFile],
+    size: int,
+    channels: int,
+    pixels: int,
+    workers: int | None,
+) -> Generator[Chunk, None, None]:
+    """Decode all files in order, on all cores unless `pixels` (of a typical file) says they are tiny."""
+
+    def work(part: range) -> Chunk:
+        rows, hashes, bad, lasting = [], [], [], True
+        for i in part:
+            content = b""
+            try:
+                content = content_of(root, files[i])
+                rows.append(decode(content, size, channels))
+            except _DAMAGED as error:
+                bad.append((i, _reason(error, files[i])))
+                lasting &= getattr(error, "errno", None) in _LASTING and not isinstance(error, MemoryError)
+            hashes.append(hashlib.blake2b(content, digest_size=16).digest())
+        return Chunk(rows, hashes, bad, lasting)
+
+    return _in_order(work, len(files), 1 if pixels < _TINY and workers is None else workers)
+
+
+def digests(root: Path, files: Sequence[ImageFile], workers: int | None) -> Generator[list[bytes], None, None]:
+    """The content hash of every file, in order, a few at a time; an unreadable file counts as empty."""
+
+    def work(part: range) -> list[bytes]:
+        return [hashlib.blake2b(_content_or_nothing(root, files[i]), digest_size=16).digest() for i in part]
+
+    return _in_order(work, len(files), workers)
+
+
+def _content_or_nothing(root: Path, file: ImageFile) -> bytes:
+    try:
+        return content_of(root, file)
+    except OSError:
+        return b""
+
+
+def _in_order(work: Callable[[range], T], n: int, workers: int | None) -> Generator[T, None, None]:
+    """`work` on 0..n-1 in short ranges, results in order. Pillow and hashlib release the interpreter lock."""
+    parts = [range(i, min(i + _CHUNK, n)) for i in range(0, n, _CHUNK)]
+    if workers is None:
+        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if workers <= 1:
+        yield from map(work, parts)
+        return
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="swell-decode")
+    try:
+        yield from pool.map(work, parts)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

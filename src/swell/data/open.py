@@ -1,0 +1,256 @@
+"""Open anything Swell understands as a `Source`."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from swell.console import Progress, warn
+from swell.data.arrays import as_numpy, from_array, open_npy, open_npz, resized
+from swell.data.builtin import open_builtin
+from swell.data.cache import Decoded, DecodedCache, cache_folder
+from swell.data.gen import is_gen, open_gen
+from swell.data.images import (
+    Chunk,
+    Header,
+    ImageFile,
+    automatic_size,
+    decode_files,
+    digests,
+    list_images,
+    read_header,
+)
+from swell.data.source import Provenance, Source
+from swell.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Array: TypeAlias = np.ndarray | Tensor
+    Data: TypeAlias = str | os.PathLike[str] | Array | tuple[Array, Array] | Source
+
+__all__ = ["open_data"]
+
+_OPENS = "a folder of images, .npz, .npy, builtin:NAME, a folder made by swell generate, an array or a tensor"
+_NOT_YET = (".h5ad", ".csv", ".parquet", ".tar")
+
+
+def open_data(
+    data: Data,
+    *,
+    labels: bool | str = False,
+    size: int | None = None,
+    max_bad: float = 0.01,
+    cache: Path | str | None = None,
+    workers: int | None = None,
+    quiet: bool = False,
+) -> Source:
+    """Open `data` as a source of images uint8 [N, C, H, W] or vectors float32 [N, D].
+
+    Args:
+        data: a folder of images at any depth (JPEG, PNG, WebP, BMP, TIFF); a .npz or .npy file;
+            ``builtin:NAME[:SPLIT]``; a folder made by ``swell generate``; a NumPy array or torch tensor, or a
+            pair of them, samples and labels; or a `Source`, which is returned as it is but for labels nobody
+            asked for.
+        labels: read labels too. True: the first-level sub-folder of an image file; the array labels, label or
+            y of a .npz; the second of a pair. A string names another array of a .npz.
+        size: side of the square images made on the way in (centre square, antialiased). None keeps the shape
+            of arrays; for folders see `swell.data.images.automatic_size` (96 at most).
+        max_bad: up to this share of a folder, unreadable files are skipped and listed in `Source.skipped`.
+        cache: folder for decoded images; None is $SWELL_CACHE, else ~/.cache/swell.
+        workers: decoding threads; None is all cores, or one where pictures are tiny.
+        quiet: no progress and no warnings.
+
+    Raises:
+        InputError: anything that cannot be opened, or labels that are not there.
+    """
+    if size is not None and not 1 <= size <= 4096:
+        raise InputError(f"size {size}", "a side of 1 to 4096 pixels")
+    if not 0 <= max_bad <= 1:
+        raise InputError(f"max_bad {max_bad}", "a share from 0 to 1")
+    labels = labels or False
+    source = _open(data, labels, size, max_bad, cache, workers, quiet)
+    if len(source) < 2:
+        raise InputError(f"{source.provenance.origin}: {len(source)} samples", "at least 2")
+    if labels is False:
+        return source if source.labels is None else source.unlabelled()
+    if source.labels is None:
+        raise InputError(
+            f"{source.provenance.origin} without labels",
+            "labelled data",
+            "give a folder with a sub-folder per class, a .npz with labels, or a pair (samples, labels)",
+        )
+    return source
+
+
+def _open(
+    data: Data,
+    labels: bool | str,
+    size: int | None,
+    max_bad: float,
+    cache: Path | str | None,
+    workers: int | None,
+    quiet: bool,
+) -> Source:
+    if isinstance(data, Source):
+        return resized(data, size)
+    if isinstance(data, tuple) and len(data) == 2:
+        samples, y = (as_numpy(part) for part in data)
+        if samples is not None and y is not None:
+            return from_array(samples, "array", None if labels is False else y, size)
+    if not isinstance(data, (str, os.PathLike)):
+        a = as_numpy(data)
+        if a is None:
+            raise InputError(
+                f"a {type(data).__module__}.{type(data).__qualname__}", _OPENS, "convert it to a NumPy array"
+            )
+        return from_array(a, size=size)
+
+    name = os.fspath(data)
+    if name.startswith("builtin:"):
+        _no_key(name, labels)
+        return resized(open_builtin(name), size)
+    path = Path(os.path.expanduser(name))
+    suffix = path.suffix.lower()
+    if name and os.path.isdir(path):
+        if is_gen(path):
+            return resized(open_gen(path), size)
+        _no_key(name, labels)
+        return _open_folder(path, bool(labels), size, max_bad, cache_folder(cache), workers, quiet)
+    if suffix in _NOT_YET or re.match(r"\w{2,}:", name):
+        raise InputError(name, _OPENS, "this version opens images and arrays only; save the data as .npz")
+    if not name or not os.path.exists(path):
+        raise InputError(f"{name or 'an empty name'} (no such file or folder)", _OPENS, "check the path")
+    if suffix == ".npz":
+        return open_npz(path, labels, size)
+    if suffix == ".npy":
+        return open_npy(path, size)
+    raise InputError(name, _OPENS, "to open single images, put them into a folder")
+
+
+def _no_key(name: str, labels: bool | str) -> None:
+    if isinstance(labels, str):
+        raise InputError(f"labels {labels!r} of {name}", "no key: there is one set of labels", "leave the key out")
+
+
+def _open_folder(
+    root: Path, labels: bool, size: int | None, max_bad: float, where: Path, workers: int | None, quiet: bool
+) -> Source:
+    listed_at = time.time_ns()
+    files, others = list_images(root)
+    if not files:
+        raise InputError(
+            f"{root} holds no images ({others:,} other files)",
+            "JPEG, PNG, WebP, BMP or TIFF files",
+            "check the folder",
+        )
+    kept = DecodedCache(where, root, files, size, listed_at, quiet)
+    decoded = kept.find()
+    if decoded is None and kept.worth_hashing():
+        with (
+            Progress("comparing with the cache", len(files), "images", quiet=quiet) as bar,
+            closing(digests(root, files, workers)) as parts,
+        ):
+            decoded = kept.find_content(_counted(parts, bar))
+    if decoded is None:
+        decoded = _decode(root, files, size, max_bad, kept, workers, quiet)
+    _check_bad(root, files, decoded.bad, max_bad)
+    bad = {i for i, _ in decoded.bad}
+    skipped = tuple(_told(files[i], reason) for i, reason in decoded.bad)
+    if skipped and not quiet:
+        warn(f"{len(skipped):,} of {len(files):,} files left out, the first {skipped[0]}")
+    source = Source(decoded.samples, Provenance("real", str(root)), skipped=skipped)
+    if labels:
+        codes, classes = _folder_labels(root, [f.path for i, f in enumerate(files) if i not in bad])
+        source = replace(source, labels=codes, classes=classes)
+    if decoded.fingerprint:
+        object.__setattr__(source, "_fingerprint", decoded.fingerprint)
+    return source
+
+
+def _decode(
+    root: Path,
+    files: list[ImageFile],
+    size: int | None,
+    max_bad: float,
+    kept: DecodedCache,
+    workers: int | None,
+    quiet: bool,
+) -> Decoded:
+    """Look at all headers for size and colour, then decode."""
+    headers: list[Header] = []
+    bad: list[tuple[int, str]] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's remarks on odd but readable files
+        with Progress("looking at images", len(files), "images", quiet=quiet) as bar:
+            for i, file in enumerate(files):
+                header = read_header(root, file)
+                if isinstance(header, str):
+                    bad.append((i, header))
+                else:
+                    headers.append(header)
+                if i % 1000 == 0:
+                    bar.update(i)
+        _check_bad(root, files, bad, max_bad)
+        side = size or automatic_size(headers)
+        channels = 1 if all(h.grey for h in headers) else 3
+        pixels = int(np.median([h.width * h.height for h in headers]))
+        with (
+            Progress("decoding images", len(files), "images", quiet=quiet) as bar,
+            closing(decode_files(root, files, side, channels, pixels, workers)) as chunks,
+        ):
+            return kept.collect(_with_bar(chunks, bar), (channels, side, side))
+
+
+def _with_bar(chunks: Iterator[Chunk], bar: Progress) -> Iterator[Chunk]:
+    done = 0
+    for chunk in chunks:
+        yield chunk
+        done += len(chunk.digests)
+        bar.update(done)
+
+
+def _counted(parts: Iterator[list[bytes]], bar: Progress) -> Iterator[bytes]:
+    done = 0
+    for part in parts:
+        yield from part
+        done += len(part)
+        bar.update(done)
+
+
+def _check_bad(root: Path, files: list[ImageFile], bad: list[tuple[int, str]], max_bad: float) -> None:
+    if len(bad) > max_bad * len(files) or len(bad) == len(files):
+        first = "; ".join(_told(files[i], reason) for i, reason in bad[:3])
+        raise InputError(
+            f"{root}: {len(bad):,} of {len(files):,} images are unreadable ({first})",
+            f"at most {max_bad:.1%} of them",
+            "mend or remove them, or allow a larger share",
+        )
+
+
+def _told(file: ImageFile, reason: str) -> str:
+    """`path: reason`, printable whatever bytes the path holds."""
+    return f"{file.path}: {reason}".encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _folder_labels(root: Path, paths: list[str]) -> tuple[np.ndarray, list[str]]:
+    """First-level sub-folders as classes, sorted: codes int64 [N] and names."""
+    names = [path.partition("/")[0] for path in paths if "/" in path]
+    if len(names) < len(paths):
+        outside = len(paths) - len(names)
+        raise InputError(
+            f"{root}: {outside:,} of {len(paths):,} images lie outside any class folder",
+            "one sub-folder per class",
+            "move them, or do not ask for labels",
+        )
+    classes, codes = np.unique(names, return_inverse=True)
+    return codes.astype(np.int64), [str(name) for name in classes]

@@ -1,0 +1,42 @@
+"""Cosine k-nearest neighbours with weighted votes, after Wu et al. 2018 (arXiv 1805.01978)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from swell.evaluation.features import unit_rows
+
+TEST_ROWS, TRAIN_ROWS = 512, 32_768  # one block of similarities: 64 MiB
+
+
+def neighbours(train: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Cosines [m, k] and rows [m, k] of the k nearest of `train` [n, D] to `queries` [m, D], both unit rows.
+
+    Never more than one block of similarities in memory. Which of several equally near rows is taken is
+    torch.topk's choice: only then does the order of the train rows matter.
+    """
+    best = torch.full((len(queries), 0), -torch.inf, dtype=train.dtype, device=train.device)
+    rows = torch.zeros((len(queries), 0), dtype=torch.long, device=train.device)
+    for start in range(0, len(train), TRAIN_ROWS):
+        cosine = queries @ train[start : start + TRAIN_ROWS].T  # [m, block]
+        near, index = cosine.topk(min(k, cosine.shape[1]))
+        best, rows = torch.cat([best, near], 1), torch.cat([rows, index + start], 1)
+        best, keep = best.topk(min(k, best.shape[1]))
+        rows = rows.gather(1, keep)
+    return best, rows
+
+
+def votes(train: Tensor, labels: Tensor, queries: Tensor, classes: int, k: int = 20,
+          temperature: float = 0.07) -> Tensor:
+    """Votes [m, classes] float64 for `queries` [m, D]: exp((cosine - 1) / temperature) from each neighbour.
+
+    `train` [n, D] and `queries` are brought to unit length here; `k` is capped at n; `labels` [n] lie in
+    0..classes-1.
+    """
+    train, k = unit_rows(train), min(k, len(train))
+    out = torch.zeros(len(queries), classes, dtype=torch.float64, device=train.device)
+    for rows, part in zip(torch.split(queries, TEST_ROWS), torch.split(out, TEST_ROWS), strict=True):
+        cosine, index = neighbours(train, unit_rows(rows), k)
+        part.scatter_add_(1, labels[index], ((cosine.double() - 1) / temperature).exp())
+    return out

@@ -1,0 +1,145 @@
+"""Between samples and the numbers a network sees, there and back.
+
+Images are scaled to [-1, 1] or, for an MLP on larger ones, projected on whitened principal components; vectors are standardised per
+feature. The way back clamps to what the data can hold, so every generated sample is a possible one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA
+from torch import Tensor
+
+MOST_ROWS_FOR_PCA = 10_000
+COARSE_LEVELS = 64  # images with so few different bytes are coarsely quantised
+
+
+@dataclass(frozen=True)
+class WhitenedPCA:
+    """Rows [N, D] to uncorrelated coordinates of unit variance [N, K], and linearly back."""
+
+    mean: Tensor  # [D]
+    axes: Tensor  # [K, D], orthonormal
+    scale: Tensor  # [K], standard deviation along each axis
+
+    @classmethod
+    def fit(cls, rows: np.ndarray, most: int, share: float = 1.0, seed: int = 0) -> Self:
+        """rows float32 [N, D]; at most `most` axes, no more than hold `share` of the variance, none that is only rounding error."""
+        rng = np.random.default_rng(seed)
+        if len(rows) > MOST_ROWS_FOR_PCA:
+            rows = rows[np.sort(rng.choice(len(rows), MOST_ROWS_FOR_PCA, replace=False))]
+        most = min(most, rows.shape[1], len(rows) - 1)
+        pca = PCA(most, random_state=seed, svd_solver="randomized" if 3 * most < min(rows.shape) else "full").fit(rows)
+        scale = np.sqrt(np.maximum(pca.explained_variance_, 0))
+        held = pca.explained_variance_ratio_
+        kept = (scale > 1e-4 * scale[0]) & (np.cumsum(held) - held < share)  # an axis stays while those before it hold too little
+        parts = (pca.mean_, pca.components_[kept], scale[kept])
+        return cls(*(torch.from_numpy(np.ascontiguousarray(part, dtype=np.float32)) for part in parts))
+
+    def encode(self, rows: Tensor) -> Tensor:
+        return (rows - self.mean) @ self.axes.T / self.scale
+
+    def decode(self, z: Tensor) -> Tensor:
+        return (z * self.scale) @ self.axes + self.mean
+
+
+@dataclass(frozen=True)
+class Codec:
+    """How samples of one `shape` are shown to the network, and how its numbers become samples again.
+
+    Images: byte `levels[k]`, the k-th value that occurs in the data, is shown as `positions[k]` in [-1, 1]. Vectors: feature j is
+    shown as (value - mean[j]) / std[j].
+    """
+
+    shape: tuple[int, ...]  # (C, H, W) or (D,)
+    flat: bool  # an MLP sees [B, D], the U-Net [B, C, H, W]
+    tables: dict[str, Tensor]  # images: levels, positions [L]; vectors: mean, std, low, high [D]
+    pca: WhitenedPCA | None = None
+
+    @classmethod
+    def fit(cls, samples: np.ndarray, *, flat: bool, components: int = 0) -> Self:
+        """samples uint8 [N, C, H, W] or float32 [N, D]; `components` > 0 puts a whitened PCA in between."""
+        tables = _tables_of_bytes(samples) if samples.dtype == np.uint8 else _tables_of_vectors(samples)
+        plain = cls(samples.shape[1:], flat, tables)
+        if components == 0:
+            return plain
+        some = np.linspace(0, len(samples) - 1, min(len(samples), MOST_ROWS_FOR_PCA)).astype(np.int64)
+        pca = WhitenedPCA.fit(plain._scaled(torch.from_numpy(samples[some])).numpy(), components)
+        return cls(samples.shape[1:], flat, tables, pca)
+
+    @property
+    def is_images(self) -> bool:
+        return "levels" in self.tables
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Shape of one sample as the network sees it."""
+        if self.pca is not None:
+            return (len(self.pca.scale),)
+        return (int(np.prod(self.shape)),) if self.flat else self.shape
+
+    def _scaled(self, rows: Tensor) -> Tensor:
+        if self.is_images:
+            levels, positions = (self.tables[name].numpy() for name in ("levels", "positions"))
+            table = torch.from_numpy(np.interp(np.arange(256), levels, positions).astype(np.float32))  # unseen bytes in between
+            x = table.to(rows.device)[rows.int()]
+        else:
+            x = (rows - self.tables["mean"].to(rows.device)) / self.tables["std"].to(rows.device)
+        return x.flatten(1) if self.flat else x
+
+    def stored(self, samples: np.ndarray) -> Tensor:
+        """Samples as they wait in memory for training: bytes for images, coordinates where a PCA is used."""
+        rows = torch.from_numpy(samples)
+        return rows if self.pca is None else torch.cat([self.pca.encode(self._scaled(part)) for part in rows.split(1024)])
+
+    def shown(self, rows: Tensor) -> Tensor:
+        """Stored rows [B, ...] as the network sees them."""
+        return rows if self.pca is not None else self._scaled(rows)
+
+    def decode(self, x: Tensor) -> np.ndarray:
+        """Network numbers [B, ...] as samples: the byte shown nearest to the number, features within the range of the data."""
+        x = x.float().cpu()
+        x = (x if self.pca is None else self.pca.decode(x)).reshape(len(x), *self.shape)
+        t = self.tables
+        if not self.is_images:
+            return (x * t["std"] + t["mean"]).clamp(t["low"], t["high"]).numpy()
+        middles = (t["positions"][1:] + t["positions"][:-1]) / 2
+        return t["levels"][torch.bucketize(x, middles)].numpy()
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        pca = {} if self.pca is None else {f"pca.{name}": getattr(self.pca, name) for name in ("mean", "axes", "scale")}
+        return self.tables | pca
+
+    @classmethod
+    def from_tensors(cls, parts: dict[str, Tensor], shape: tuple[int, ...], flat: bool) -> Self:
+        pca = WhitenedPCA(parts["pca.mean"], parts["pca.axes"], parts["pca.scale"]) if "pca.mean" in parts else None
+        return cls(shape, flat, {name: part for name, part in parts.items() if not name.startswith("pca.")}, pca)
+
+
+def _tables_of_bytes(samples: np.ndarray) -> dict[str, Tensor]:
+    """levels uint8 [L] and positions float32 [L], rising.
+
+    Bytes are scaled linearly to [-1, 1]. Coarsely quantised images (few levels: scans, masks, digits) often have most pixels at one
+    value; a network that is off by half a level then shows as speckle. So there a level's position is the mean of its linear one and
+    its rank in the data, which puts distance around common values.
+    """
+    counts = np.bincount(samples.reshape(-1), minlength=256)
+    levels = np.flatnonzero(counts)
+    positions = levels / 127.5 - 1
+    if 1 < len(levels) <= COARSE_LEVELS:
+        shares = counts[levels] / counts.sum()
+        ranks = np.cumsum(shares) - shares / 2  # between 0 and 1
+        positions = (positions + 2 * ranks - 1) / 2
+    return {"levels": torch.from_numpy(levels.astype(np.uint8)), "positions": torch.from_numpy(positions.astype(np.float32))}
+
+
+def _tables_of_vectors(samples: np.ndarray) -> dict[str, Tensor]:
+    """mean, std, low, high: float32 [D] each; constant features have std 1, so that they come back as they are."""
+    low, high, mean = samples.min(0), samples.max(0), samples.mean(0, dtype=np.float64)
+    std = np.where(high > low, np.maximum(samples.std(0, dtype=np.float64), 1e-12), 1.0)
+    parts = {"mean": mean, "std": std, "low": low, "high": high}
+    return {name: torch.from_numpy(part.astype(np.float32)) for name, part in parts.items()}

@@ -1,0 +1,160 @@
+"""Recipes: the frozen dataclass that determines a run completely, and the named ones.
+
+A named recipe is a decorated function that returns a Recipe; its docstring holds the expected score, time and device.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from swell.errors import InputError, suggest
+from swell.files import read_toml
+from swell.registry import Registry
+from swell.views.plan import VIEWS, ViewPlan
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the weights of a run, given the data. `recipe.toml` holds it resolved."""
+
+    method: str = "simclr"
+    method_options: dict[str, Any] = field(default_factory=dict)  # settings of the method, by name
+    backbone: str = "auto"  # conv6 up to 16 pixels, resnet18 above
+    width: float = 1.0  # multiplies the backbone's channels
+    batch_size: int = 256  # samples of a global batch
+    steps: int | None = None  # the budget: steps, epochs or minutes, exactly one of them
+    epochs: float | None = None  # one epoch = as many samples as DATA holds, real or generated
+    minutes: float | None = None
+    optimizer: str = "lars"
+    learning_rate: float = 0.4  # of the global batch
+    weight_decay: float = 1e-4
+    momentum: float = 0.9  # of SGD and LARS; beta_1 of AdamW
+    warmup: float = 0.01  # share of the budget
+    views: str | ViewPlan = "auto"  # a preset's name or a plan; auto: the method's own
+    strength: float = 1.0  # how hard the views distort: 0.5 weak, 1 strong
+    weight: float = 1.0  # one real sample counts as this many generated ones
+    mixing: str = "stratified"  # or bernoulli
+    precision: str = "auto"  # fp32, bf16; auto: bf16 where it is faster
+    compile: bool = False  # torch.compile the encoder
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        budgets = [name for name in ("steps", "epochs", "minutes") if getattr(self, name) is not None]
+        if len(budgets) > 1:
+            raise InputError(f"budgets {' and '.join(budgets)}", "one of steps, epochs, minutes", "keep one of them")
+        for name in ("steps", "epochs", "minutes"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise InputError(f"{name} {value}", "a number above 0", f"give --{name} with a positive number")
+        for name, low, high in (("strength", 0.0, 1.0), ("warmup", 0.0, 0.999), ("momentum", 0.0, 0.999999),
+                                ("learning_rate", 0.0, 1e6), ("weight_decay", 0.0, 1e6), ("width", 0.01, 64.0),
+                                ("weight", 1e-9, 1e12), ("batch_size", 2, 10**7)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+                raise InputError(f"{name} {value!r}", f"a number from {low:g} to {high:g}")
+        for name, allowed in (("precision", ("auto", "fp32", "bf16")), ("mixing", ("stratified", "bernoulli")),
+                              ("optimizer", ("lars", "sgd", "adamw"))):
+            if getattr(self, name) not in allowed:
+                raise InputError(f"{name} {getattr(self, name)!r}", f"one of {', '.join(allowed)}",
+                                 suggest(str(getattr(self, name)), allowed))
+        if isinstance(self.views, str) and self.views != "auto" and self.views not in VIEWS:
+            names = [entry.name for entry in VIEWS]
+            raise InputError(f"views {self.views!r}", "auto or a view preset", suggest(self.views, names))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for TOML; what is None is left out."""
+        out = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+        if isinstance(self.views, ViewPlan):
+            out["views"] = self.views.to_dict()
+        return out
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any], origin: str = "recipe") -> Recipe:
+        """Raises InputError for unknown keys (with a suggestion) and for values of another type."""
+        known = {f.name: f for f in fields(cls)}
+        for key in value:
+            if key not in known:
+                raise InputError(f"{origin}: unknown key {key!r}", "a key of a recipe", suggest(key, known))
+        out = dict(value)
+        if isinstance(out.get("views"), dict):
+            out["views"] = ViewPlan.from_dict(out["views"])
+        for key, item in out.items():
+            default = known[key].default
+            whole = {"steps": int, "batch_size": int, "seed": int}.get(key)
+            wrong = (whole is int and (not isinstance(item, int) or isinstance(item, bool))) or \
+                (isinstance(default, str) and key != "views" and not isinstance(item, str)) or \
+                (isinstance(default, bool) and not isinstance(item, bool)) or \
+                (key == "method_options" and not isinstance(item, dict)) or \
+                (key in ("epochs", "minutes") and not isinstance(item, (int, float)))
+            if wrong:
+                raise InputError(f"{origin}: {key} = {item!r}", f"a value like {default!r}" if whole is None else "a whole number")
+        return cls(**out)
+
+    def with_budget(self, **budget: float | None) -> Recipe:
+        """The same recipe with the one budget that is not None in `budget`; unchanged if there is none."""
+        given = {key: value for key, value in budget.items() if value is not None}
+        none = {"steps": None, "epochs": None, "minutes": None}
+        return replace(self, **{**none, **given}) if given else self  # type: ignore[arg-type]
+
+
+def differences(a: Recipe, b: Recipe) -> list[str]:
+    """What differs, as `key: old -> new` lines."""
+    out = []
+    for f in dataclasses.fields(Recipe):
+        x, y = getattr(a, f.name), getattr(b, f.name)
+        if x != y:
+            change = "another plan" if isinstance(y, ViewPlan) else f"{x!r} -> {y!r}"
+            out.append(f"{f.name}: {change}")
+    return out
+
+
+RECIPES: Registry[Callable[[], Recipe]] = Registry("recipe")
+
+
+def load_recipe(name_or_file: str) -> Recipe:
+    """A named recipe, or the one in a TOML file (a `recipe.toml` of an earlier run among them)."""
+    if name_or_file in RECIPES:
+        return RECIPES[name_or_file]()
+    if name_or_file.endswith(".toml") or Path(name_or_file).exists():
+        return Recipe.from_dict(read_toml(name_or_file), name_or_file)
+    return RECIPES[name_or_file]()  # raises, with a suggestion
+
+
+@RECIPES.register("default", "SimCLR for photos of any kind, 100 epochs")
+def default() -> Recipe:
+    """SimCLR with strong views, LARS, batch 256, 100 epochs."""
+    return Recipe(epochs=100)
+
+
+@RECIPES.register("digits", "SimCLR for 8x8 grey digits, 400 steps; what `swell demo` runs")
+def digits() -> Recipe:
+    """Six convolutions, no flips, no colour: a mirrored digit is another symbol.
+
+    Expected scores and times: `benchmarks/results/*-demo`.
+    """
+    return Recipe(backbone="conv6", views="digits", batch_size=256, steps=400, optimizer="adamw", learning_rate=2e-3,
+                  weight_decay=1e-4, warmup=0.05, method_options={"hidden": 256, "outputs": 64})
+
+
+@RECIPES.register("cifar10-2cores", "a narrow ResNet-18 by SimCLR in 15 minutes of two cores")
+def cifar10_two_cores() -> Recipe:
+    """ResNet-18 at a quarter of its width, weak colour, 15 minutes.
+
+    Expected scores: `benchmarks/results/*-cifar10-15min`.
+    """
+    return Recipe(width=0.25, minutes=15, batch_size=256, optimizer="sgd", learning_rate=0.12, weight_decay=5e-4,
+                  warmup=0.05, method_options={"hidden": 512, "outputs": 128})
+
+
+@RECIPES.register("adainf-cifar10", "AdaInf's published SimCLR setting; for a GPU, untested here at full length")
+def adainf_cifar10() -> Recipe:
+    """ResNet-18, batch 512, 100,000 steps, LARS 0.4, weight 10, weak views (arXiv 2403.12448).
+
+    Published with a million generated images and an online probe: 93.4 linear (91.6 without generated data, strong
+    views). Not run at full length by us.
+    """
+    return Recipe(steps=100_000, batch_size=512, learning_rate=0.4, weight=10.0, strength=0.5)

@@ -1,0 +1,147 @@
+"""The demo's table, its verdict in plain words, and its page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tomli_w
+
+from swell import __version__
+from swell.console import duration
+from swell.data.gen import open_gen
+from swell.data.source import Source
+from swell.evaluation.statistics import paired, summarise
+from swell.ledger import Ledger
+from swell.report.page import Page, write_report
+from swell.report.sections import (
+    costs,
+    embedding_map,
+    loss_chart,
+    pairs,
+    probe_table,
+    scores,
+    spectrum_chart,
+)
+from swell.report.tables import Cell
+from swell.training.folder import read_metrics
+from swell.training.machine import cpu_name
+
+if TYPE_CHECKING:
+    from swell.run import Run
+
+HEADLINE = (("shot_1", "1 label a class"), ("shot_10", "10 labels a class"))
+ADAINF, REAL_ONLY, WEAK_ONLY = "generated + weight + weak", "none", "weak"
+
+
+def arm_scores(result: dict[str, Any], arm: str) -> dict[str, list[float]]:
+    """Score of every seed, by column key."""
+    runs = next(a["runs"] for a in result["arms"] if a["name"] == arm)
+    per_run = [scores(run) for run in runs]
+    return {key: [s[key] for s in per_run] for key in per_run[0]}
+
+
+def arm_costs(runs: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Mean cost of an arm's runs, generator and sampling included where it used them."""
+    all_costs = [costs(Ledger.from_dict({k: v for k, v in run["ledger"].items() if k != "total"})) for run in runs]
+    return {key: sum(c[key] for c in all_costs) / len(all_costs) for key in all_costs[0]}
+
+
+def verdict(result: dict[str, Any]) -> str:
+    """Whether the generated data helped, judged on few labels, against real data with strong and with weak views.
+
+    The comparison is fixed beforehand: AdaInf's arm against the two arms without generated data, paired by seed.
+    """
+    sentences = []
+    for other, words in ((REAL_ONLY, "real data with strong views"), (WEAK_ONLY, "real data with the same weak views")):
+        for key, shots in HEADLINE:
+            difference = paired(arm_scores(result, ADAINF)[key], arm_scores(result, other)[key])
+            sentences.append(_sentence(difference, shots, words))
+    clear = [s for s, sign in sentences if sign > 0], [s for s, sign in sentences if sign < 0]
+    if len(clear[0]) == len(sentences):
+        head = "Generated data helped here."
+    elif clear[0] and not clear[1]:
+        head = "Generated data helped here in part of the comparisons and hurt in none."
+    elif clear[1] and not clear[0]:
+        head = "Generated data did not help here; they hurt."
+    elif not clear[0]:
+        head = "Generated data did not clearly help here: the differences are within the spread of the seeds."
+    else:
+        head = "Generated data helped in some comparisons and hurt in others here."
+    return " ".join([head, "AdaInf's arm (generated, weighted, weak views):", *(s for s, _ in sentences)])
+
+
+def _sentence(difference: dict[str, Any], shots: str, other: str) -> tuple[str, int]:
+    mean, low, high = difference["mean"], difference["low"], difference["high"]
+    interval = f" (95 % interval {low:+.1f} to {high:+.1f})" if low is not None else ""
+    sign = 0 if low is None or low <= 0 <= high else 1 if mean > 0 else -1
+    return f"{mean:+.1f} points{interval} with {shots} against {other}.", sign
+
+
+def summary(result: dict[str, Any], out: Path) -> str:
+    """The table and the verdict as text."""
+    lines = [f"{'arm':28s}{'1-shot':>13s}{'10-shot':>13s}{'kNN':>13s}{'linear':>13s}{'time':>8s}{'real':>10s}{'generated':>11s}"]
+    for arm in result["arms"]:
+        s, c = arm_scores(result, arm["name"]), arm_costs(arm["runs"])
+        cells = "".join(f"{_spread(s[key]):>13s}" for key in ("shot_1", "shot_10", "knn", "linear"))
+        lines.append(f"{arm['name']:28s}{cells}{duration(c['seconds']):>8s}{c['real']:>10,.0f}{c['generated']:>11,.0f}")
+    for name, value in _baselines(result).items():
+        s1 = scores(value)
+        cells = "".join(f"{s1[key]:8.1f}     " for key in ("shot_1", "shot_10", "knn", "linear"))
+        lines.append(f"{'(' + name.replace('_', ' ') + ')':28s}{cells}")
+    seeds = result["settings"]["seeds"]
+    return "\n".join(["", *lines, "", f"Mean ± sd over {seeds} seeds, per cent of {result['data']['test']} test digits right; time "
+                      "includes the generator's where it is used.", verdict(result), f"Took {result['took']}. Look at {out / 'report.html'}"])
+
+
+def _spread(values: Sequence[float]) -> str:
+    mean, sd = summarise(values)
+    return f"{mean:.1f} ± {sd:.1f}" if sd is not None else f"{mean:.1f}"
+
+
+def _cell(values: Sequence[float]) -> Cell:
+    mean, sd = summarise(values)
+    return (mean, sd) if sd is not None else mean
+
+
+def _baselines(result: dict[str, Any]) -> dict[str, Any]:
+    return dict(next(run["baselines"] for arm in result["arms"] for run in arm["runs"] if "baselines" in run))
+
+
+def write_demo_report(out: Path, result: dict[str, Any], runs: dict[str, Run], train: Source, test: Source,
+                      made: Path) -> None:
+    """Write `report.html` of the demo in `out`; `runs` are the arms' runs with the first seed, by the arm's name."""
+    rows: list[dict[str, Cell]] = []
+    for arm in result["arms"]:
+        per_score = {key: _cell(values) for key, values in arm_scores(result, arm["name"]).items()}
+        rows.append({"name": arm["name"], **per_score, **arm_costs(arm["runs"])})
+    features = {name: run.encoder.encode(test.samples) for name, run in runs.items()}
+    settings, quality = result["settings"], result["quality"]
+    recipe = runs[ADAINF].recipe
+    facts = [
+        ("data", f"{result['data']['train']:,} handwritten digits of 8 x 8 pixels without labels, from scikit-learn; "
+                 f"{result['data']['test']} others for the test"),
+        ("generator", f"diffusion, trained from scratch on the same digits; {settings['samples']:,} samples"),
+        ("quality", _quality_words(quality)),
+        ("method", f"{recipe.method}, {recipe.backbone}, {settings['steps']} steps of {recipe.batch_size} in every arm"),
+        ("seeds", f"{settings['seeds']} an arm"),
+        ("probe", "swell-probe-1: frozen features of whole clean images, labels only here"),
+        ("machine", f"{cpu_name()}; {result['took']} in all"),
+    ]
+    shown = (REAL_ONLY, ADAINF)
+    note = ("Every arm trains for equal steps. Time and FLOPs include the generator's training and sampling where it is used. "
+            "Real and generated are samples shown to the encoder. Mean ± sd over seeds.")
+    write_report(out / "report.html", Page(
+        title="Do generated data help an encoder of handwritten digits?", verdict=verdict(result), facts=facts,
+        tables=[probe_table(rows, _baselines(result), note)],
+        curves=[loss_chart({name: read_metrics(run.path) for name, run in runs.items()})],
+        spectra=[spectrum_chart(features)], pairs=pairs(open_gen(made), train),
+        maps=[embedding_map(name, features[name], test) for name in shown],
+        recipe=tomli_w.dumps(recipe.to_dict()), footer=f"swell {__version__}"))
+
+
+def _quality_words(quality: dict[str, Any]) -> str:
+    c2st = quality.get("c2st", {})
+    value = c2st.get("accuracy") if isinstance(c2st, dict) else c2st
+    return f"a classifier tells generated from real with accuracy {value:.2f} (0.50 would be chance)" if value else "see quality.json"

@@ -1,0 +1,91 @@
+"""The report of a single run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from swell import __version__
+from swell.console import duration
+from swell.data.source import Source
+from swell.report.page import Cell, Page, write_report
+from swell.report.sections import (
+    costs,
+    embedding_map,
+    encode_some,
+    loss_chart,
+    pairs,
+    probe_table,
+    scores,
+    spectrum_chart,
+)
+from swell.training.machine import cpu_name
+
+if TYPE_CHECKING:
+    from swell.run import Run
+
+
+def write_run_report(
+    run: Run, source: Source, evaluation: Mapping[str, Any] | None, generated: Source | None = None
+) -> None:
+    """Write RUN/report.html: before the probe without scores, after it with them."""
+    recipe, ledger = run.recipe, run.ledger
+    some, features = encode_some(run.encoder, source)
+    cost = ledger.pretraining
+    shown = cost.samples_real + cost.samples_generated
+    facts = [
+        ("data", f"{source.provenance.origin}, samples of shape {' x '.join(map(str, source.shape))}"),
+        (
+            "method",
+            f"{recipe.method}, {recipe.backbone} at width {recipe.width:g}, {run.encoder.features} features",
+        ),
+        ("budget", f"{run.metrics[-1]['step'] + 1:,} steps of {recipe.batch_size}, {duration(cost.seconds)}"),
+        ("views", f"strength {recipe.strength:g}"),
+        (
+            "mixture",
+            f"{cost.samples_real:,} real and {cost.samples_generated:,} generated samples shown"
+            + (f", weight {recipe.weight:g}" if cost.samples_generated else ""),
+        ),
+        (
+            "rate",
+            f"{shown / max(cost.seconds, 1e-9):,.0f} samples/s on {cpu_name() if run.encoder.mean.device.type == 'cpu' else 'GPU'}",
+        ),
+        ("seed", str(recipe.seed)),
+    ]
+    notices = []
+    if generated is not None and generated.provenance.labels_used:
+        notices.append(
+            "The generated samples were made with the help of labels, so this run is not label-free."
+        )
+    tables = []
+    verdict = "The encoder is trained. Probe it with `swell evaluate` to see how good its features are."
+    if evaluation is not None:
+        row: dict[str, Cell] = {"name": "this encoder", **scores(evaluation), **costs(ledger)}
+        baselines = evaluation.get("baselines", {})
+        tables.append(probe_table([row], baselines))
+        verdict = _verdict(scores(evaluation), {name: scores(value) for name, value in baselines.items()})
+    write_report(
+        run.path / "report.html",
+        Page(
+            title=f"Run {run.path.name}",
+            verdict=verdict,
+            facts=facts,
+            notices=notices,
+            tables=tables,
+            curves=[loss_chart({recipe.method: run.metrics})],
+            spectra=[spectrum_chart({"encoder": features})],
+            pairs=pairs(generated, source) if generated is not None else None,
+            maps=[embedding_map(recipe.method, features, some)],
+            recipe=(run.path / "recipe.toml").read_text(encoding="utf-8"),
+            footer=f"swell {__version__}",
+        ),
+    )
+
+
+def _verdict(own: dict[str, float], baselines: dict[str, dict[str, float]]) -> str:
+    text = f"With 10 labels a class a linear classifier on these features is right {own['shot_10']:.1f} % of the time"
+    if not baselines:
+        return text + "."
+    name, best = max(baselines.items(), key=lambda item: item[1]["shot_10"])
+    words = "better than" if own["shot_10"] > best["shot_10"] else "no better than"
+    return f"{text}, {words} the best baseline ({name.replace('_', ' ')}, {best['shot_10']:.1f} %)."

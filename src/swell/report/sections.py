@@ -1,0 +1,148 @@
+"""Parts of a report made from runs and sources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from swell.data.source import Source
+from swell.evaluation.label_free import spectrum
+from swell.ledger import Ledger
+from swell.nets.encoder import Encoder
+from swell.report.page import Chart, Column, EmbeddingMap, Pairs, Series, Table
+from swell.report.projection import project
+from swell.report.tables import Cell
+
+SHOWN_PAIRS = 24
+SPECTRUM_ROWS = 2048
+
+SCORE_COLUMNS = [
+    Column("shot_1", "1-shot", unit="%"),
+    Column("shot_10", "10-shot", unit="%"),
+    Column("knn", "kNN", unit="%"),
+    Column("linear", "linear", unit="%"),
+    Column("nmi", "NMI", unit="%"),
+]
+COST_COLUMNS = [
+    Column("seconds", "time", unit="s", better=None),
+    Column("flops", "FLOPs", unit="flop", better=None),
+    Column("real", "real", unit="count", better=None),
+    Column("generated", "generated", unit="count", better=None),
+    Column("memory", "memory", unit="bytes", better=None),
+]
+
+
+def scores(evaluation: Mapping[str, Any]) -> dict[str, float]:
+    """The five headline numbers of the probe, in per cent, by column key."""
+    return {
+        "shot_1": 100 * evaluation["few_shot"]["1"],
+        "shot_10": 100 * evaluation["few_shot"]["10"],
+        "knn": 100 * evaluation["knn"]["accuracy"],
+        "linear": 100 * evaluation["linear"]["accuracy"],
+        "nmi": 100 * evaluation["clusters"]["nmi"],
+    }
+
+
+def costs(ledger: Ledger) -> dict[str, float]:
+    """The cost columns: pre-training, with the generator's training and sampling where there was one."""
+    own, made = ledger.pretraining, (ledger.generator_training, ledger.sampling)
+    return {
+        "seconds": own.seconds + sum(part.seconds for part in made),
+        "flops": own.flops + sum(part.flops for part in made),
+        "real": own.samples_real,
+        "generated": own.samples_generated,
+        "memory": ledger.peak_memory_bytes,
+    }
+
+
+BASELINES = {"pixels": "raw pixels", "pca": "PCA of pixels", "random_init": "untrained encoder"}
+
+
+def probe_table(
+    rows: Sequence[Mapping[str, Cell]], baselines: Mapping[str, Mapping[str, Any]], note: str = ""
+) -> Table:
+    """Rows of scores and costs, and the baselines by the same probe under them."""
+    below: list[dict[str, Cell]] = [
+        {"name": BASELINES.get(name, name), "group": "Baselines, by the same probe", **scores(value)}
+        for name, value in baselines.items()
+    ]
+    return Table(
+        "How good are the features?",
+        [Column("name", "encoder", better=None), *SCORE_COLUMNS, *COST_COLUMNS],
+        [*rows, *below],
+        note,
+    )
+
+
+def loss_chart(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> Chart:
+    """Loss over steps, a line a run."""
+    series = [
+        Series(name, [m["step"] for m in lines], [m["loss"] for m in lines])
+        for name, lines in metrics.items()
+    ]
+    return Chart(
+        "Loss while training",
+        "step",
+        "loss",
+        series,
+        note="The loss of one batch. Weaker views make the task easier, so a lower curve does not mean better features.",
+    )
+
+
+def spectrum_chart(features: Mapping[str, np.ndarray]) -> Chart:
+    """Singular values of centred features, largest first and scaled to 1, a line an encoder."""
+    series = []
+    for name, z in features.items():
+        values = spectrum(torch.from_numpy(z[:SPECTRUM_ROWS])).numpy()
+        series.append(Series(name, np.arange(1, len(values) + 1), values / values[0]))
+    return Chart(
+        "Spectrum of the features",
+        "direction",
+        "share of the largest",
+        series,
+        log_y=True,
+        note="A line that falls off a cliff means that the encoder uses few of its directions (collapse).",
+    )
+
+
+def embedding_map(name: str, features: np.ndarray, source: Source) -> EmbeddingMap:
+    """The samples of `source` on a plane by t-SNE of their features."""
+    index, xy = project(features)
+    labels = (
+        None
+        if source.labels is None
+        else [str(source.classes[k]) if len(source.classes) else str(k) for k in source.labels[index]]
+    )
+    return EmbeddingMap(
+        f"Map of the samples: {name}",
+        xy,
+        source.samples[index] if source.is_images else None,
+        labels,
+        "Samples that the encoder finds alike lie together. Labels only colour the dots; they took no part.",
+    )
+
+
+def pairs(generated: Source, real: Source) -> Pairs:
+    """Generated samples, evenly picked, beside the real ones nearest to them in pixels."""
+    from swell.generators.quality import nearest_real
+
+    rows = np.linspace(0, len(generated) - 1, min(SHOWN_PAIRS, len(generated))).astype(int)
+    picked = generated.samples[rows]
+    index, distance = nearest_real(picked, real.samples)
+    return Pairs(
+        "Generated samples and the real ones nearest to them",
+        picked,
+        real.samples[index.ravel()],
+        distance.ravel(),
+        "A generator that copies would show twins here.",
+    )
+
+
+def encode_some(encoder: Encoder, source: Source, limit: int = 2048) -> tuple[Source, np.ndarray]:
+    """At most `limit` evenly picked samples and their features."""
+    rows = np.linspace(0, len(source) - 1, min(limit, len(source))).astype(int)
+    some = source.subset(rows)
+    return some, encoder.encode(some.samples)

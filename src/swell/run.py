@@ -1,0 +1,116 @@
+"""A run: the folder that `swell pretrain` leaves behind, opened for use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from swell.data.open import open_data
+from swell.data.source import Source
+from swell.errors import InputError
+from swell.files import read_json, read_toml, write_json
+from swell.ledger import Ledger
+from swell.nets.encoder import Encoder, EncoderConfig
+from swell.recipes import Recipe
+from swell.training.folder import read_metrics
+from swell.training.machine import pick_device
+
+
+class Run:
+    """`swell.load("run")`: encode with it, evaluate it, read what it cost.
+
+    Raises:
+        InputError: when `path` is not a finished run.
+    """
+
+    def __init__(self, path: Path | str, device: str = "auto") -> None:
+        self.path = Path(path)
+        if not (self.path / "encoder.safetensors").exists():
+            finish = "finish it with --resume" if (self.path / "recipe.toml").exists() else "give a folder made by swell pretrain"
+            raise InputError(str(path), "a finished run (encoder.safetensors in it)", finish)
+        self.encoder = load_encoder(self.path).to(pick_device(device))
+
+    @property
+    def recipe(self) -> Recipe:
+        stored = read_toml(self.path / "recipe.toml")
+        stored.pop("data", None)
+        return Recipe.from_dict(stored, str(self.path / "recipe.toml"))
+
+    @property
+    def data_fingerprints(self) -> dict[str, str]:
+        """Fingerprints of what it was trained on: `real` and, with inflation, `generated`."""
+        return dict(read_toml(self.path / "recipe.toml").get("data", {}))
+
+    @property
+    def ledger(self) -> Ledger:
+        stored = read_json(self.path / "ledger.json")
+        return Ledger.from_dict({k: v for k, v in stored.items() if k != "total"})
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        return read_metrics(self.path)
+
+    def open(self, data: Any, labels: bool | str = False, **options: Any) -> Source:
+        """Open `data` as the run saw its own: at the size it was trained on."""
+        shape = self.encoder.config.shape
+        size = options.pop("size", None) or (shape[1] if shape[1] == shape[2] else None)
+        source = open_data(data, labels=labels, size=size, **options)
+        if source.shape != tuple(shape):
+            raise InputError(f"samples of shape {list(source.shape)}", f"the run's shape {list(shape)}",
+                             "evaluate on data of the same kind")
+        return source
+
+    def encode(self, data: Any) -> np.ndarray:
+        """Features float32 [N, D] of anything `swell.open` takes; of whole, clean samples."""
+        return self.encoder.encode(self.open(data, quiet=True).samples)
+
+    def evaluate(self, data: Any, test: Any = None, labels: bool | str = True, baselines: bool = True) -> dict[str, Any]:
+        """Probe the frozen encoder on labelled data, write `evaluation.json` and the report, return the former.
+
+        Without `test`, built-in sets use their own test split and other data a stratified 70/30 split of seed 0.
+        """
+        from swell.evaluation.evaluate import evaluate_baselines, evaluate_encoder, split
+        from swell.report.run_page import write_run_report
+
+        train_source, test_source = self._splits(data, test, labels) or split(self.open(data, labels))
+        recipe = self.recipe
+        assert not isinstance(recipe.views, str)
+        result = evaluate_encoder(self.encoder, train_source, test_source, recipe.views)
+        if baselines:
+            result["baselines"] = evaluate_baselines(self.encoder, train_source, test_source)
+        ledger = self.ledger
+        ledger.evaluation.seconds += result["cost"]["seconds"]
+        ledger.evaluation.forwards += result["cost"]["forwards"]
+        ledger.note_memory()
+        result["data"] = {"train": train_source.fingerprint, "test": test_source.fingerprint,
+                          "origin": train_source.provenance.origin,
+                          "train_seen_in_pretraining": train_source.fingerprint == self.data_fingerprints.get("real")}
+        result["ledger"] = ledger.to_dict()
+        write_json(self.path / "evaluation.json", result)
+        write_json(self.path / "ledger.json", ledger.to_dict())
+        write_run_report(self, test_source, result)
+        return result
+
+    def _splits(self, data: Any, test: Any, labels: bool | str) -> tuple[Source, Source] | None:
+        if test is None and isinstance(data, str) and data.startswith("builtin:") and data.count(":") == 1:
+            test = f"{data}:test"
+        if test is None:
+            return None
+        return self.open(data, labels), self.open(test, labels)
+
+
+def load_encoder(path: Path) -> Encoder:
+    """The encoder of the run `path`, in eval mode. Raises InputError when its files are damaged."""
+    encoder = Encoder(EncoderConfig.from_dict(read_json(path / "encoder.json")))
+    try:
+        encoder.load_state_dict(load_file(path / "encoder.safetensors"))
+    except (SafetensorError, RuntimeError, OSError) as error:
+        reason = str(error).splitlines()[0][:100]
+        raise InputError(f"{path / 'encoder.safetensors'} ({reason})", "the weights swell wrote",
+                         "finish or repeat the run") from None
+    return encoder.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]

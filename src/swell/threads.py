@@ -1,0 +1,45 @@
+"""Threads and cores: binding OpenMP's threads, and undoing it for workers.
+
+Unbound, a neighbour's process can push both threads of a two-core machine onto one core, where oneDNN's barriers wait
+whole scheduler slices (single calls of 2 s instead of 0.1 s were seen). Bound, the main thread may use one core only,
+and every thread and process it starts inherits that: workers must call `free_cores` first.
+"""
+
+from __future__ import annotations
+
+import os
+
+_CORES = "SWELL_CORES"  # the cores this process was started with; in the environment, so that spawned workers know
+_OWN = ("OMP_NUM_THREADS", "OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY")
+
+
+def bind_threads() -> None:
+    """Bind OpenMP's threads to their cores; has an effect only before torch is imported.
+
+    Not where the user has OMP_* settings of their own or SWELL_BIND=0.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        os.environ.setdefault(_CORES, ",".join(map(str, sorted(os.sched_getaffinity(0)))))
+    if os.environ.get("SWELL_BIND", "1") != "0" and not any(key in os.environ for key in _OWN):
+        os.environ["OMP_PROC_BIND"] = "true"
+
+
+def all_cores() -> set[int]:
+    """The cores this process was started with, whatever its main thread is bound to now."""
+    if known := os.environ.get(_CORES):
+        return {int(core) for core in known.split(",")}
+    return set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
+def free_cores() -> None:
+    """Let the calling thread, and what it starts, use all cores again. Call it first in every worker."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, all_cores())
+
+
+def start_worker(threads: int) -> None:
+    """Initialiser of a spawned worker process that computes with torch on `threads` threads."""
+    free_cores()
+    import torch
+
+    torch.set_num_threads(threads)

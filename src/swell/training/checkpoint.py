@@ -1,0 +1,40 @@
+"""Checkpoints: atomic, and read with `weights_only=True`, so that opening one never runs code."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from swell.errors import InputError
+from swell.files import atomic_path
+
+FORMAT = "swell-checkpoint-1"
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write `state` (tensors and plain values). A kill at any moment leaves the old file or the new one, whole."""
+    with atomic_path(path) as temporary:
+        try:
+            torch.save({"format": FORMAT, **state}, temporary)
+        except RuntimeError as error:  # torch reports a full disk as a RuntimeError of its zip writer
+            if "PytorchStreamWriter" not in str(error) and "write" not in str(error):
+                raise
+            raise InputError(f"cannot write {path} (no space left or file too large)", "room for a checkpoint",
+                             "free some space and run again with --resume") from error
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Raises InputError when the file is damaged or is no checkpoint of ours."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, zipfile.BadZipFile, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+        raise InputError(f"{path} ({reason})", "a checkpoint written by swell",
+                         "delete it to start this run from the beginning") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise InputError(f"{path}", f"a checkpoint of format {FORMAT}", "delete it to start from the beginning")
+    return state

@@ -1,0 +1,114 @@
+"""The RUN folder: who may write in it, and the files that are not the checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from swell.errors import InputError
+from swell.files import read_toml, told_as_input_error, write_text
+from swell.recipes import Recipe, differences
+
+if os.name == "posix":
+    import fcntl
+
+
+@contextmanager
+def claimed(out: Path) -> Iterator[None]:
+    """Hold RUN for one process; the lock dies with the process, however it dies.
+
+    Raises:
+        InputError: when another process is training there, or the folder cannot be written.
+    """
+    with told_as_input_error(out):
+        out.mkdir(parents=True, exist_ok=True)
+        lock = (out / ".lock").open("w")
+    try:
+        if os.name == "posix":
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(f"--out {out} (another process is training there)", "a folder of its own",
+                                 "wait for it or choose another --out") from None
+        yield
+    finally:
+        lock.close()
+
+
+def open_folder(out: Path, recipe: Recipe, fingerprints: dict[str, str], resume: bool) -> bool:
+    """Decide what may happen in RUN before anything is written: True if an earlier run goes on.
+
+    Raises:
+        InputError: the folder holds something and --resume was not given; or recipe or data differ from what it holds.
+    """
+    if not out.exists():
+        return False
+    if not out.is_dir():
+        raise InputError(f"--out {out} (a file)", "a folder to create", "choose another --out")
+    held = sorted(p.name for p in out.iterdir() if p.name != ".lock" and not p.name.endswith(".tmp"))
+    if not held:
+        return False
+    if not resume:
+        raise InputError(f"--out {out} (holds {', '.join(held[:3])})", "a new or empty folder",
+                         "add --resume to go on with that run, or choose another --out")
+    if "recipe.toml" not in held:
+        raise InputError(f"--out {out} --resume (no recipe.toml in it)", "a run made by swell pretrain", "choose another --out")
+    stored = read_toml(out / "recipe.toml")
+    data = stored.pop("data", {})
+    changed = differences(Recipe.from_dict(stored, str(out / "recipe.toml")), recipe)
+    changed += [f"{name}: {data.get(name, 'none')} -> {print_}" for name, print_ in fingerprints.items()
+                if data.get(name) != print_]
+    changed += [f"{name}: {data[name]} -> none" for name in data if name not in fingerprints]
+    if changed:
+        raise InputError(f"--resume {out} with a changed run ({'; '.join(changed)})", "the recipe and data it began with",
+                         "undo the change, or start anew with another --out")
+    return True
+
+
+def write_recipe(out: Path, recipe: Recipe, fingerprints: dict[str, str]) -> None:
+    """`recipe.toml`: the resolved recipe and, under [data], the fingerprints of what it was trained on."""
+    write_text(out / "recipe.toml", tomli_w.dumps({**recipe.to_dict(), "data": fingerprints}))
+
+
+class Metrics:
+    """`metrics.jsonl`: one line a logged step. A resumed run first drops the lines after its checkpoint."""
+
+    def __init__(self, path: Path, keep_before: int) -> None:
+        kept = []
+        if path.exists():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                try:
+                    record = json.loads(line)
+                except ValueError:
+                    continue  # the line a kill cut short
+                if record.get("step", 0) < keep_before:
+                    kept.append(line)
+        write_text(path, "".join(f"{line}\n" for line in kept))
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, record: dict[str, Any]) -> None:
+        with told_as_input_error(self._file.name):
+            self._file.write(json.dumps(record) + "\n")
+            self._file.flush()
+
+    def close(self) -> None:
+        with told_as_input_error(self._file.name):
+            self._file.close()
+
+
+def read_metrics(out: Path) -> list[dict[str, Any]]:
+    """All logged steps of a run; a line cut short by a kill is left out."""
+    path = out / "metrics.jsonl"
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            continue
+    return records

@@ -1,0 +1,267 @@
+"""The one training loop.
+
+A run is determined by its recipe and its data: step t draws its batch, its views and whatever its nets draw from
+(seed, t). So a run that was interrupted, killed or moved goes on from its checkpoint bit for bit.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from safetensors.torch import save as safetensors_bytes
+from torch import nn
+
+from swell.console import Progress, say, warn
+from swell.data.mixture import Mixture
+from swell.data.source import Source
+from swell.errors import InputError
+from swell.files import write_bytes, write_json, write_text
+from swell.ledger import Cost, Ledger, counted_flops
+from swell.methods import METHODS
+from swell.nets.backbones import scaled
+from swell.nets.encoder import Encoder, EncoderConfig, channel_statistics, default_backbone
+from swell.recipes import Recipe
+from swell.seeding import seed_for
+from swell.training.checkpoint import load_checkpoint, save_checkpoint
+from swell.training.folder import Metrics, claimed, open_folder, write_recipe
+from swell.training.machine import describe_machine, pick_device, pick_precision
+from swell.training.optim import make_optimizer
+from swell.training.step import Stepper, on_device
+from swell.training.watchdog import Diverged, Watchdog, first_broken_module
+from swell.views.plan import VIEWS
+
+LOG_POINTS = 200  # lines of metrics.jsonl a run aims at
+GPU_CHECK_EVERY = 20  # steps between looks at the loss on a GPU, where looking costs a synchronisation
+
+
+@dataclass(frozen=True)
+class Operation:
+    """How to carry the run out. Nothing here changes its result."""
+
+    resume: bool = False
+    checkpoint_seconds: float = 60.0
+    device: str = "auto"
+    quiet: bool = False
+
+
+def pretrain(recipe: Recipe, real: Source, out: Path, generated: Source | None = None,
+             operation: Operation | None = None, generator_ledger: Ledger | None = None) -> Path:
+    """Train the encoder of `recipe` on `real`, with `generated` samples mixed in, and leave the RUN folder `out`.
+
+    Args:
+        real: images uint8 [N, C, H, W]; labels are not looked at.
+        generated: samples of the same shape.
+        generator_ledger: what making `generated` cost; carried into the run's ledger.
+
+    Raises:
+        InputError: data that do not fit, a folder that holds another run.
+        Diverged: a loss that is not finite.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, when the checkpoint is safe.
+    """
+    op = operation or Operation()
+    device = pick_device(op.device)
+    _check_data(real, generated)
+    recipe = resolve(recipe, real, device)
+    fingerprints = {"real": real.fingerprint} | ({"generated": generated.fingerprint} if generated else {})
+    resuming = open_folder(out, recipe, fingerprints, op.resume)
+    if resuming and (out / "encoder.safetensors").exists():
+        say(f"{out} is finished already")
+        return out
+    with claimed(out):
+        if not resuming:
+            write_recipe(out, recipe, fingerprints)
+            write_json(out / "environment.json", describe_machine(device))
+            _write_log(out, real)
+        _train(recipe, real, generated, out, op, device, generator_ledger)
+    return out
+
+
+def resolve(recipe: Recipe, real: Source, device: torch.device) -> Recipe:
+    """Fill in what the recipe leaves to the data and the machine, so that `recipe.toml` says it all."""
+    method = METHODS[recipe.method](**_options(recipe))
+    backbone = default_backbone(real.shape) if recipe.backbone == "auto" else recipe.backbone
+    if recipe.views == "auto":
+        plan = method.views(real.shape)
+    else:
+        plan = VIEWS[recipe.views]() if isinstance(recipe.views, str) else recipe.views
+    if recipe.steps is None and recipe.minutes is None:
+        epochs = recipe.epochs if recipe.epochs is not None else 100.0
+        recipe = recipe.with_budget(steps=math.ceil(epochs * len(real) / recipe.batch_size))
+    return replace(recipe, backbone=backbone, views=plan, method_options=asdict(method),  # type: ignore[call-overload]
+                   precision=pick_precision(recipe.precision, device, scaled(64, recipe.width)))
+
+
+def _options(recipe: Recipe) -> dict[str, Any]:
+    known = METHODS[recipe.method].__dataclass_fields__  # type: ignore[attr-defined]
+    for key, value in recipe.method_options.items():
+        if key not in known:
+            raise InputError(f"method_options: unknown key {key!r}", f"a setting of {recipe.method}", f"there are {', '.join(known)}")
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            raise InputError(f"method_options: {key} = {value!r}", "a number")
+    return recipe.method_options
+
+
+def _check_data(real: Source, generated: Source | None) -> None:
+    if not real.is_images:
+        raise InputError(f"vectors [{len(real)}, {real.shape[0]}]", "images", "this version pre-trains on images")
+    if len(real) < 2:
+        raise InputError(f"{len(real)} sample", "at least 2 samples")
+    if generated is not None and generated.shape != real.shape:
+        raise InputError(f"generated samples of shape {list(generated.shape)}", f"the real samples' shape {list(real.shape)}",
+                         "generate from the same data, opened at the same size")
+
+
+def _write_log(out: Path, real: Source) -> None:
+    lines = [f"{len(real)} samples of shape {list(real.shape)} from {real.provenance.origin}",
+             *(f"skipped {name}" for name in real.skipped)]
+    write_text(out / "run.log", "\n".join(lines) + "\n")
+
+
+def build(recipe: Recipe, real: Source, generated: Source | None, device: torch.device) -> Stepper:
+    """The stepper of a resolved recipe at step 0."""
+    method = METHODS[recipe.method](**recipe.method_options)
+    torch.manual_seed(seed_for(recipe.seed, "init"))
+    mean, std = channel_statistics(real.samples)
+    encoder = Encoder(EncoderConfig(recipe.backbone, recipe.width, real.shape, mean, std))
+    parts = method.parts(encoder.features)
+    encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    parts.to(device)
+    optimizer = make_optimizer(recipe.optimizer, [encoder, parts], recipe.learning_rate, recipe.weight_decay, recipe.momentum)
+    assert not isinstance(recipe.views, str)  # resolve() has put the plan there
+    forward: nn.Module = torch.compile(encoder) if recipe.compile else encoder  # type: ignore[assignment]
+    mixture = Mixture(len(real), len(generated) if generated else 0, batch=recipe.batch_size, weight=recipe.weight,
+                      seed=recipe.seed, mixing=recipe.mixing)
+    return Stepper(method, encoder, parts, optimizer, recipe.views.at_strength(recipe.strength), mixture,
+                   on_device(real.samples, device), on_device(generated.samples, device) if generated else None,
+                   recipe.learning_rate, recipe.warmup, recipe.seed, recipe.precision, device, forward)
+
+
+@dataclass
+class _State:
+    """Where the run stands; together with weights and optimiser, the whole checkpoint."""
+
+    step: int = 0
+    seconds: float = 0.0  # of training, over all its sessions
+    flops_per_step: float = 0.0
+
+
+def _train(recipe: Recipe, real: Source, generated: Source | None, out: Path, op: Operation, device: torch.device,
+           generator_ledger: Ledger | None) -> None:
+    stepper = build(recipe, real, generated, device)
+    ledger = Ledger()
+    if generator_ledger is not None:
+        ledger.generator_training, ledger.sampling = generator_ledger.generator_training, generator_ledger.sampling
+    state = _State()
+    checkpoint = out / "checkpoint.pt"
+    if checkpoint.exists():
+        saved = load_checkpoint(checkpoint)
+        stepper.encoder.load_state_dict(saved["encoder"])
+        stepper.parts.load_state_dict(saved["parts"])
+        stepper.optimizer.load_state_dict(saved["optimizer"])
+        state, ledger = _State(**saved["state"]), Ledger.from_dict(json.loads(saved["ledger"]))
+
+    def save() -> None:
+        save_checkpoint(checkpoint, {"encoder": stepper.encoder.state_dict(), "parts": stepper.parts.state_dict(),
+                                     "optimizer": stepper.optimizer.state_dict(), "state": asdict(state),
+                                     "ledger": json.dumps({k: v for k, v in ledger.to_dict().items() if k != "total"})})
+
+    metrics = Metrics(out / "metrics.jsonl", keep_before=state.step)
+    try:
+        with _interruptible() as interrupted:
+            _loop(recipe, stepper, state, ledger.pretraining, metrics, op, save, interrupted)
+    finally:
+        metrics.close()
+    ledger.note_memory()
+    save()
+    write_json(out / "ledger.json", ledger.to_dict())
+    write_json(out / "encoder.json", stepper.encoder.config.to_dict())
+    # Last, because its presence says that the run is finished.
+    weights = {name: w.contiguous().cpu() for name, w in stepper.encoder.state_dict().items()}
+    write_bytes(out / "encoder.safetensors", safetensors_bytes(weights))
+
+
+def _loop(recipe: Recipe, stepper: Stepper, state: _State, cost: Cost, metrics: Metrics, op: Operation, save: Any,
+          interrupted: threading.Event) -> None:
+    total_steps, total_seconds = recipe.steps, 60 * (recipe.minutes or 0)
+    every = max(1, total_steps // LOG_POINTS) if total_steps else 10
+    watchdog = Watchdog()
+    check_every = 1 if stepper.device.type == "cpu" else GPU_CHECK_EVERY
+    views, batch = stepper.plan.count, recipe.batch_size
+    unit, total = ("steps", float(total_steps)) if total_steps else ("s", total_seconds)
+    started = last_save = time.perf_counter()
+    before = state.seconds
+
+    def share() -> float:
+        return state.step / total_steps if total_steps else state.seconds / total_seconds
+
+    with Progress("pre-train", total, unit, per_unit=batch if total_steps else 0.0, rate_unit="samples" if total_steps else "",
+                  quiet=op.quiet, start_at=state.step if total_steps else state.seconds) as bar:
+        while share() < 1:
+            if interrupted.is_set():
+                save()
+                raise KeyboardInterrupt
+            t = state.step
+            if state.flops_per_step == 0:
+                with counted_flops() as flops:
+                    loss, scalars, reals = stepper(t, share())
+                state.flops_per_step = flops[0]
+            else:
+                loss, scalars, reals = stepper(t, share())
+            if t % check_every == 0 or t % every == 0:
+                value = loss.item()
+                if not math.isfinite(value):
+                    roots = {"encoder": stepper.encoder, **dict(stepper.parts.items())}
+                    where = first_broken_module(roots, lambda t=t: stepper.loss(t)[0])  # type: ignore[misc]
+                    raise Diverged(f"step {t}: the loss is {value}; first not finite: {where}. Lower the learning rate "
+                                   f"(now {recipe.learning_rate:g}), or try --precision fp32. The last checkpoint is kept.")
+            state.seconds = before + time.perf_counter() - started
+            cost.seconds, cost.flops = state.seconds, cost.flops + state.flops_per_step
+            cost.samples_real += reals
+            cost.samples_generated += batch - reals
+            cost.views += views * batch
+            cost.forwards += views * batch
+            if t % every == 0 or t + 1 == total_steps:
+                record = {"step": t, "loss": loss.item(), **{name: s.item() for name, s in scalars.items()},
+                          "learning_rate": stepper.optimizer.param_groups[0]["lr"], "seconds": round(state.seconds, 3),
+                          "samples_real": cost.samples_real, "samples_generated": cost.samples_generated}
+                metrics.write(record)
+                if "z_std" in record:
+                    watchdog.check_spread(t, record["z_std"])
+            state.step += 1
+            bar.update(state.step if total_steps else state.seconds, note=f"loss {loss.item():.3f}" if t % check_every == 0 else "")
+            if time.perf_counter() - last_save > op.checkpoint_seconds:
+                save()
+                last_save = time.perf_counter()
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """Ctrl-C and SIGTERM set the event, so that the step in progress ends and is saved; a second one ends at once."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+        warn("stopping after this step; the checkpoint will be saved (once more to stop at once)")
+
+    old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

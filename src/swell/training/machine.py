@@ -1,0 +1,85 @@
+"""The machine: which device, which precision, and what to write down about both."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib import metadata
+from typing import Any
+
+import torch
+
+from swell.errors import InputError
+from swell.threads import all_cores
+
+MIN_CHANNELS_FOR_BF16 = 32  # below, autocast's casts cost a CPU more than its bf16 kernels save
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """`auto` (the GPU if there is one), `cpu`, `cuda`, `cuda:1`. Raises InputError for one this machine lacks."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0][:80]
+        raise InputError(f"device {name!r} ({reason})", "a device of this machine", "see `swell doctor`") from None
+    return device
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the CPU multiplies bfloat16 in hardware (AVX512-BF16 or AMX)."""
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(bool(getattr(torch.cpu, name)()) for name in names if hasattr(torch.cpu, name))
+
+
+def pick_precision(name: str, device: torch.device, channels: int) -> str:
+    """Resolve `auto` by a rule, not by a stopwatch, so that equal recipes stay equal on equal machines.
+
+    Args:
+        channels: channels of the backbone's first stage.
+    """
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if cpu_has_bf16() and channels >= MIN_CHANNELS_FOR_BF16 else "fp32"
+
+
+def describe_machine(device: torch.device | None = None) -> dict[str, Any]:
+    """What `environment.json` and `swell doctor` show; nothing that names the person or the host."""
+    packages = ("swell", "torch", "numpy", "Pillow", "safetensors", "scikit-learn")
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpu": cpu_name(),
+        "cores": len(all_cores()),
+        "threads": torch.get_num_threads(),
+        "threads_bound": os.environ.get("OMP_PROC_BIND", "") == "true",
+        "cpu_bf16": cpu_has_bf16(),
+        "gpu": gpu,
+        "device": str(device) if device is not None else str(pick_device()),
+        "packages": {name: _version(name) for name in packages},
+    }
+
+
+def cpu_name() -> str:
+    if sys.platform == "linux":
+        try:
+            with open("/proc/cpuinfo", encoding="utf-8") as info:
+                for line in info:
+                    if line.startswith("model name"):
+                        return line.split(":", 1)[1].strip()
+        except OSError:
+            pass
+    return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed as a package"

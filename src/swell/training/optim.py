@@ -1,0 +1,82 @@
+"""Optimisers and the learning-rate schedule. Learning rates are for the global batch, however many devices share it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from swell.errors import InputError, suggest
+
+
+class LARS(Optimizer):
+    """Layer-wise adaptive rate scaling (You et al. 2017, arXiv 1708.03888) on SGD with momentum.
+
+    For a weight w with gradient g and decay wd, the update is  v <- m v + ratio (g + wd w),  w <- w - lr v  with the
+    trust ratio  eta |w| / (|g| + wd |w|). With `clip` the ratio is min(ratio / lr, 1), so a layer's own rate never
+    exceeds lr. Groups with `adapt=False` (biases and norms) use ratio 1 and no decay.
+    """
+
+    def __init__(self, groups: Iterable[dict[str, Any]], lr: float, momentum: float = 0.9, weight_decay: float = 0.0,
+                 eta: float = 0.02, clip: bool = True) -> None:
+        super().__init__(groups, dict(lr=lr, momentum=momentum, weight_decay=weight_decay, eta=eta, clip=clip, adapt=True))
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            weights = [p for p in group["params"] if p.grad is not None]
+            if not weights:
+                continue
+            grads: list[Tensor] = [p.grad for p in weights if p.grad is not None]
+            if group["adapt"]:
+                wd, lr = group["weight_decay"], group["lr"]
+                w_norm = torch.stack(torch._foreach_norm(weights))
+                g_norm = torch.stack(torch._foreach_norm(grads))
+                ratio = group["eta"] * w_norm / (g_norm + wd * w_norm).clamp_min(1e-12)
+                if group["clip"]:
+                    ratio = (ratio / max(lr, 1e-12)).clamp_max(1.0)
+                ratio = torch.where((w_norm > 0) & (g_norm > 0), ratio, 1.0)  # a new layer of zeros must be able to start
+                grads = list(torch._foreach_mul(torch._foreach_add(grads, weights, alpha=wd), list(ratio.unbind())))
+            buffers = []
+            for p in weights:
+                state = self.state[p]
+                if "momentum_buffer" not in state:
+                    state["momentum_buffer"] = torch.zeros_like(p)
+                buffers.append(state["momentum_buffer"])
+            torch._foreach_mul_(buffers, group["momentum"])
+            torch._foreach_add_(buffers, grads)
+            torch._foreach_add_(weights, buffers, alpha=-group["lr"])
+
+
+OPTIMIZERS = ("lars", "sgd", "adamw")
+
+
+def make_optimizer(name: str, modules: Iterable[nn.Module], lr: float, weight_decay: float, momentum: float) -> Optimizer:
+    """Optimiser over all parameters of `modules`; biases and norms (one-dimensional weights) are never decayed.
+
+    Raises:
+        InputError: for an unknown name.
+    """
+    parameters = [p for m in modules for p in m.parameters() if p.requires_grad]
+    matrices = [p for p in parameters if p.ndim > 1]
+    vectors = [p for p in parameters if p.ndim <= 1]
+    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+    if name == "lars":
+        groups[1]["adapt"] = False
+        return LARS(groups, lr, momentum, weight_decay)
+    if name == "sgd":
+        return SGD(groups, lr, momentum, weight_decay=weight_decay, nesterov=momentum > 0)
+    if name == "adamw":
+        return AdamW(groups, lr, betas=(momentum, 0.999), weight_decay=weight_decay)
+    raise InputError(f"optimizer {name!r}", "a known optimizer", suggest(name, OPTIMIZERS))
+
+
+def warmup_cosine(progress: float, warmup: float) -> float:
+    """Factor on the learning rate at `progress` in [0, 1] of the budget: linear up over `warmup`, then cosine to 0."""
+    if progress < warmup:
+        return progress / warmup
+    return 0.5 * (1 + math.cos(math.pi * min((progress - warmup) / max(1 - warmup, 1e-9), 1.0)))

@@ -1,0 +1,79 @@
+"""One training step: gather, view, encode, loss, backward. The same for every method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from swell.data.mixture import Mixture
+from swell.methods.registry import Method, Outcome
+from swell.nets.encoder import Encoder
+from swell.seeding import generator_for, seed_for
+from swell.training.optim import warmup_cosine
+from swell.views.plan import ViewPlan
+from swell.views.render import render
+
+RESIDENT_SHARE = 0.5  # of the device's free memory the samples may take before they stay in host memory
+
+
+def on_device(samples: np.ndarray, device: torch.device) -> Tensor:
+    """uint8 samples on the device if they fit beside the training, else in host memory."""
+    tensor = torch.from_numpy(np.ascontiguousarray(samples))
+    if device.type == "cuda" and tensor.nbytes < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
+        return tensor.to(device)
+    return tensor
+
+
+@dataclass
+class Stepper:
+    """Everything a step touches. Step t is a pure function of the weights, the optimiser's state and t."""
+
+    method: Method
+    encoder: Encoder
+    parts: nn.ModuleDict
+    optimizer: Optimizer
+    plan: ViewPlan
+    mixture: Mixture
+    real: Tensor
+    generated: Tensor | None
+    learning_rate: float
+    warmup: float
+    seed: int
+    precision: str
+    device: torch.device
+    forward: nn.Module  # the encoder, compiled or not
+
+    def gather(self, t: int) -> tuple[Tensor, int]:
+        """Samples of batch t, uint8 [B, C, H, W], and how many of them are real (those come first)."""
+        draw = self.mixture(t)
+        rows = self.real.index_select(0, draw.real.to(self.real.device))
+        if self.generated is not None and len(draw.generated):
+            made = self.generated.index_select(0, draw.generated.to(self.generated.device))
+            rows = torch.cat([rows.to(self.device), made.to(self.device)])
+        return rows.to(self.device), len(draw.real)
+
+    def loss(self, t: int, samples: Tensor | None = None) -> Outcome:
+        """Forward of step t, without the update."""
+        torch.manual_seed(seed_for(self.seed, "step", t))  # whatever a net draws (dropout) belongs to the step too
+        if samples is None:
+            samples, _ = self.gather(t)
+        views = render(self.plan, samples, generator_for(self.seed, "views", t))
+        views = [v.contiguous(memory_format=torch.channels_last) for v in views]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            return self.method.loss(self.forward, self.parts, views, len(samples))
+
+    def __call__(self, t: int, progress: float) -> tuple[Tensor, dict[str, Tensor], int]:
+        """Do step t at `progress` of the budget: (loss, scalars of the method, real samples in the batch)."""
+        rate = self.learning_rate * warmup_cosine(progress, self.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        samples, reals = self.gather(t)
+        loss, scalars = self.loss(t, samples)
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss.detach(), scalars, reals

@@ -1,0 +1,69 @@
+"""The watchdog: stops on NaN and says where it began; warns of collapse in plain words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from swell.console import warn
+
+COLLAPSED = 0.05  # spread of unit vectors: 1 is isotropic, 0 is one single point
+
+
+class Diverged(RuntimeError):
+    """The run met a value that is not finite; the message names step and module."""
+
+
+class Watchdog:
+    """Reads the scalars of each logged step."""
+
+    def __init__(self) -> None:
+        self._warned = False
+
+    def check_spread(self, step: int, z_std: float) -> None:
+        """Warn once when the projections of a batch have all but become one point."""
+        if z_std < COLLAPSED and step > 0 and not self._warned:
+            self._warned = True
+            warn(f"step {step}: collapse: the projector maps every view to nearly the same point (spread {z_std:.3f}, "
+                 "healthy runs stay above 0.3). Lower the learning rate, or use a larger batch.")
+
+
+def first_broken_module(modules: dict[str, nn.Module], rerun: Callable[[], Tensor]) -> str:
+    """Name what is not finite: a weight, else the first module whose output is, else the loss itself.
+
+    Args:
+        modules: named roots, e.g. {"encoder": ..., "projector": ...}.
+        rerun: runs the same step forward again.
+    """
+    for root, module in modules.items():
+        for name, p in module.named_parameters():
+            if not torch.isfinite(p).all():
+                return f"the weight {root}.{name}"
+    found: list[str] = []
+    hooks = []
+
+    def watch(name: str) -> Callable[[nn.Module, object, object], None]:
+        def hook(_module: nn.Module, _inputs: object, output: object) -> None:
+            if isinstance(output, Tensor) and not found and not torch.isfinite(output).all():
+                found.append(name)
+
+        return hook
+
+    for root, module in modules.items():
+        for name, part in module.named_modules():
+            if not list(part.children()):
+                hooks.append(part.register_forward_hook(watch(f"{root}.{name}" if name else root)))
+    try:
+        with torch.no_grad():
+            rerun()
+    finally:
+        for h in hooks:
+            h.remove()
+    return f"the output of {found[0]}" if found else "the loss"
+
+
+def is_finite(value: float) -> bool:
+    return math.isfinite(value)

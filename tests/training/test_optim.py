@@ -1,0 +1,68 @@
+"""LARS by hand, parameter groups, and where the schedule starts and ends."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from swell.errors import InputError
+from swell.training.optim import LARS, make_optimizer, warmup_cosine
+
+
+def lars_by_hand(w, grads, lr, m, wd, eta, clip):
+    v = [0.0] * len(w)
+    for g in grads:
+        w_norm, g_norm = math.hypot(*w), math.hypot(*g)
+        ratio = eta * w_norm / (g_norm + wd * w_norm)
+        if clip:
+            ratio = min(ratio / lr, 1.0)
+        v = [m * vi + ratio * (gi + wd * wi) for vi, gi, wi in zip(v, g, w, strict=True)]
+        w = [wi - lr * vi for wi, vi in zip(w, v, strict=True)]
+    return w
+
+
+@pytest.mark.parametrize("clip", [True, False])
+@pytest.mark.parametrize("scale", [1.0, 1e-3])
+def test_lars_equals_its_formula(clip, scale):
+    p = nn.Parameter(torch.tensor([[3.0, 4.0]], dtype=torch.float64))
+    opt = LARS([{"params": [p]}], lr=0.4, momentum=0.9, weight_decay=0.01, eta=0.02, clip=clip)
+    grads = [[1.0 * scale, -2.0 * scale], [0.5 * scale, 0.25 * scale], [-1.0 * scale, 0.1 * scale]]
+    for g in grads:
+        p.grad = torch.tensor([g], dtype=torch.float64)
+        opt.step()
+    assert p.detach().flatten().tolist() == pytest.approx(lars_by_hand([3.0, 4.0], grads, 0.4, 0.9, 0.01, 0.02, clip))
+
+
+def test_lars_moves_a_layer_that_starts_at_zero():
+    p = nn.Parameter(torch.zeros(2, 2))
+    opt = LARS([{"params": [p]}], lr=0.1)
+    p.grad = torch.ones(2, 2)
+    opt.step()
+    assert p.detach().flatten().tolist() == pytest.approx([-0.1] * 4)
+
+
+@pytest.mark.parametrize("name", ["lars", "sgd", "adamw"])
+def test_biases_and_norms_are_never_decayed(name):
+    net = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    opt = make_optimizer(name, [net], lr=0.1, weight_decay=0.5, momentum=0.9)
+    decays = {p.ndim: g["weight_decay"] for g in opt.param_groups for p in g["params"]}
+    assert decays == {2: 0.5, 1: 0.0}
+    assert sum(len(g["params"]) for g in opt.param_groups) == len(list(net.parameters()))
+    if name == "lars":
+        assert [g["adapt"] for g in opt.param_groups] == [True, False]
+
+
+def test_an_unknown_optimizer_gets_a_suggestion():
+    with pytest.raises(InputError, match="did you mean 'adamw'"):
+        make_optimizer("adam", [nn.Linear(1, 1)], 0.1, 0.0, 0.9)
+
+
+def test_warmup_and_cosine_start_peak_and_end():
+    assert warmup_cosine(0.0, 0.1) == 0
+    assert warmup_cosine(0.05, 0.1) == pytest.approx(0.5)
+    assert warmup_cosine(0.1, 0.1) == pytest.approx(1)
+    assert warmup_cosine(0.55, 0.1) == pytest.approx(0.5)
+    assert warmup_cosine(1.0, 0.1) == pytest.approx(0, abs=1e-12)
+    assert warmup_cosine(1.3, 0.1) == pytest.approx(0, abs=1e-12)  # minutes may overrun: the rate must not climb again
+    assert warmup_cosine(0.0, 0.0) == 1
