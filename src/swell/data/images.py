@@ -29,6 +29,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from swell.errors import InputError
+from swell.threads import all_cores, free_cores
 
 __all__ = [
     "DECODING",
@@ -313,11 +314,11 @@ def _in_order(work: Callable[[range], T], n: int, workers: int | None) -> Genera
     """`work` on 0..n-1 in short ranges, results in order. Pillow and hashlib release the interpreter lock."""
     parts = [range(i, min(i + _CHUNK, n)) for i in range(0, n, _CHUNK)]
     if workers is None:
-        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        workers = len(all_cores())
     if workers <= 1:
         yield from map(work, parts)
         return
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="swell-decode")
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="swell-decode", initializer=free_cores)
     try:
         yield from pool.map(work, parts)
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 
 from swell.data.source import Source
 from swell.errors import InputError
@@ -44,10 +45,8 @@ def same_classes(train: Source, test: Source) -> None:
 
 def view_features(encoder: Encoder, plan: ViewPlan, samples: np.ndarray, seed: int = 0) -> np.ndarray:
     """Features [V, n, D] of `LABEL_FREE_VIEWS` random views of each sample, from the plan's first group."""
-    import torch
-
     device = encoder.mean.device
-    images = torch.from_numpy(np.ascontiguousarray(samples)).to(device)
+    images = torch.tensor(samples, device=device)
     first = ViewPlan((plan.groups[0],), plan.weaken_jitter)
     was_training = encoder.training
     encoder.eval()
@@ -83,8 +82,6 @@ def evaluate_encoder(encoder: Encoder, train: Source, test: Source, plan: ViewPl
 
 def evaluate_baselines(encoder: Encoder, train: Source, test: Source) -> dict[str, dict[str, Any]]:
     """The same probe on raw pixels, on their principal components, and on the encoder's random initialisation."""
-    import torch
-
     torch.manual_seed(seed_for(0, "random-init baseline"))
     random_init = Encoder(encoder.config).to(encoder.mean.device)
     raw = pixels(train.samples), pixels(test.samples)

@@ -24,6 +24,7 @@ from swell.evaluation.features import accuracy
 from swell.seeding import generator_for
 
 PENALTIES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # strong to weak; each fit starts where the one before ended
+PATIENCE = 2  # the path ends after as many penalties in a row that score below the best
 DEFAULT_PENALTY = 1e-2  # for sets too small to choose on
 VALIDATION_SHARE = 0.2
 TOLERANCE, MAX_ITERATIONS = 1e-6, 300
@@ -83,7 +84,7 @@ def curvature(x: Tensor, weights: Tensor) -> float:
 
 
 def preconditioner(moment: Tensor | None, curve: float, penalty: float) -> Callable[[Tensor], Tensor]:
-    """gradient [D + 1, C] -> Newton step under the Hessian curve X^T X / n + penalty; without a moment, as it is."""
+    """gradient [D + 1, C] -> Newton step for the Hessian curve X^T X / n + penalty (without one, itself)."""
     if moment is None:
         return lambda gradient: gradient
     curve = max(curve, 1e-3)  # rows fitted all but perfectly leave no curvature to measure
@@ -175,6 +176,8 @@ def choose_and_fit(x: Tensor, y: Tensor, classes: int, seed: int) -> tuple[Fit, 
             if score > max(scores.values(), default=-1.0):
                 chosen, start = penalty, path
             scores[penalty] = score
+            if max(list(scores.values())[-PATIENCE:]) < max(scores.values()):
+                break
     final = fit(x, y, classes, chosen, start, second_moment(x))
     return final, {"penalty": chosen, "chosen_on": len(x) - m, "iterations": final.iterations,
                    "converged": final.converged, "validation": {f"{p:g}": a for p, a in scores.items()}}

@@ -57,7 +57,7 @@ class Codec:
 
     shape: tuple[int, ...]  # (C, H, W) or (D,)
     flat: bool  # an MLP sees [B, D], the U-Net [B, C, H, W]
-    tables: dict[str, Tensor]  # images: levels, positions [L]; vectors: mean, std, low, high [D]
+    tables: dict[str, Tensor]  # images: levels, positions [L], edges [L - 1]; vectors: mean, std, low, high [D]
     pca: WhitenedPCA | None = None
 
     @classmethod
@@ -101,14 +101,13 @@ class Codec:
         return rows if self.pca is not None else self._scaled(rows)
 
     def decode(self, x: Tensor) -> np.ndarray:
-        """Network numbers [B, ...] as samples: the byte shown nearest to the number, features within the range of the data."""
+        """Network numbers [B, ...] as samples: bytes by the edges between levels, features within the range of the data."""
         x = x.float().cpu()
         x = (x if self.pca is None else self.pca.decode(x)).reshape(len(x), *self.shape)
         t = self.tables
         if not self.is_images:
             return (x * t["std"] + t["mean"]).clamp(t["low"], t["high"]).numpy()
-        middles = (t["positions"][1:] + t["positions"][:-1]) / 2
-        return t["levels"][torch.bucketize(x, middles)].numpy()
+        return t["levels"][torch.bucketize(x, t["edges"])].numpy()
 
     def to_tensors(self) -> dict[str, Tensor]:
         pca = {} if self.pca is None else {f"pca.{name}": getattr(self.pca, name) for name in ("mean", "axes", "scale")}
@@ -121,20 +120,23 @@ class Codec:
 
 
 def _tables_of_bytes(samples: np.ndarray) -> dict[str, Tensor]:
-    """levels uint8 [L] and positions float32 [L], rising.
+    """levels uint8 [L], positions float32 [L] and the edges float32 [L - 1] between them, all rising.
 
     Bytes are scaled linearly to [-1, 1]. Coarsely quantised images (few levels: scans, masks, digits) often have most pixels at one
-    value; a network that is off by half a level then shows as speckle. So there a level's position is the mean of its linear one and
-    its rank in the data, which puts distance around common values.
+    value, where a network that is off by half a level leaves speckle. So there positions and edges are the mean of their linear
+    ones and of their ranks in the data, which gives common values room.
     """
     counts = np.bincount(samples.reshape(-1), minlength=256)
     levels = np.flatnonzero(counts)
     positions = levels / 127.5 - 1
-    if 1 < len(levels) <= COARSE_LEVELS:
+    edges = (positions[1:] + positions[:-1]) / 2
+    if len(levels) <= COARSE_LEVELS:
         shares = counts[levels] / counts.sum()
-        ranks = np.cumsum(shares) - shares / 2  # between 0 and 1
-        positions = (positions + 2 * ranks - 1) / 2
-    return {"levels": torch.from_numpy(levels.astype(np.uint8)), "positions": torch.from_numpy(positions.astype(np.float32))}
+        below = np.cumsum(shares)  # share of all pixels at this level or below
+        positions = (positions + 2 * (below - shares / 2) - 1) / 2
+        edges = (edges + 2 * below[:-1] - 1) / 2
+    parts = {"positions": positions.astype(np.float32), "edges": edges.astype(np.float32), "levels": levels.astype(np.uint8)}
+    return {name: torch.from_numpy(part) for name, part in parts.items()}
 
 
 def _tables_of_vectors(samples: np.ndarray) -> dict[str, Tensor]:

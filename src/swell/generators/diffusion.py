@@ -112,7 +112,8 @@ class Diffusion:
         """Train for `steps` or `seconds`, whichever ends first; the weights kept are the running average at the point where the
         denoising loss on `held_out` was lowest. Raises InputError for data nothing can be learnt from, or without a budget."""
         check_fit_samples(samples)
-        if (steps is None and seconds is None) or (steps or 1) < 0 or (seconds or 1) < 0:
+        budgets = [budget for budget in (steps, seconds) if budget is not None]
+        if not budgets or not min(budgets) > 0:
             raise InputError(f"a budget of {steps} steps and {seconds} seconds", "a positive one", "give steps or seconds")
         if held_out is None:
             kept, aside = split_held_out(len(samples), seed)

@@ -77,8 +77,8 @@ class Encoder(nn.Module):
         Raises:
             InputError: for another shape or type than the encoder was trained on.
         """
-        images = torch.as_tensor(samples)
-        if images.dtype != torch.uint8 or tuple(images.shape[1:]) != tuple(self.config.shape):
+        images = samples if isinstance(samples, np.ndarray) else samples.detach().cpu().numpy()
+        if images.dtype != np.uint8 or tuple(images.shape[1:]) != tuple(self.config.shape):
             want = f"images uint8 [N, {', '.join(map(str, self.config.shape))}]"
             raise InputError(f"samples {images.dtype} {list(images.shape)}", want, "open the data with the run's size")
         device = self.mean.device
@@ -88,7 +88,7 @@ class Encoder(nn.Module):
         # Fixed batches keep the result independent of how many samples are asked for, on one device.
         for i in range(math.ceil(len(images) / batch)):
             rows = slice(i * batch, (i + 1) * batch)
-            x = images[rows].to(device).float().div_(255)
+            x = torch.tensor(images[rows], device=device).float().div_(255)
             out[rows] = self(x.contiguous(memory_format=torch.channels_last)).float().cpu().numpy()
         self.train(was_training)
         return out

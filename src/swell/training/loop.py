@@ -29,7 +29,7 @@ from swell.errors import InputError
 from swell.files import write_bytes, write_json, write_text
 from swell.ledger import Cost, Ledger, counted_flops
 from swell.methods import METHODS
-from swell.nets.backbones import scaled
+from swell.nets.backbones import BACKBONES, scaled
 from swell.nets.encoder import Encoder, EncoderConfig, channel_statistics, default_backbone
 from swell.recipes import Recipe
 from swell.seeding import seed_for
@@ -38,11 +38,11 @@ from swell.training.folder import Metrics, claimed, open_folder, write_recipe
 from swell.training.machine import describe_machine, pick_device, pick_precision
 from swell.training.optim import make_optimizer
 from swell.training.step import Stepper, on_device
-from swell.training.watchdog import Diverged, Watchdog, first_broken_module
+from swell.training.watchdog import Diverged, Watchdog
 from swell.views.plan import VIEWS
 
 LOG_POINTS = 200  # lines of metrics.jsonl a run aims at
-GPU_CHECK_EVERY = 20  # steps between looks at the loss on a GPU, where looking costs a synchronisation
+GPU_LOOK_EVERY = 20  # steps between looks at the loss on a GPU, where looking costs a synchronisation
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,7 @@ def resolve(recipe: Recipe, real: Source, device: torch.device) -> Recipe:
     """Fill in what the recipe leaves to the data and the machine, so that `recipe.toml` says it all."""
     method = METHODS[recipe.method](**_options(recipe))
     backbone = default_backbone(real.shape) if recipe.backbone == "auto" else recipe.backbone
+    BACKBONES[backbone]  # raises for an unknown name, before anything is written
     if recipe.views == "auto":
         plan = method.views(real.shape)
     else:
@@ -194,9 +195,8 @@ def _train(recipe: Recipe, real: Source, generated: Source | None, out: Path, op
 def _loop(recipe: Recipe, stepper: Stepper, state: _State, cost: Cost, metrics: Metrics, op: Operation, save: Any,
           interrupted: threading.Event) -> None:
     total_steps, total_seconds = recipe.steps, 60 * (recipe.minutes or 0)
-    every = max(1, total_steps // LOG_POINTS) if total_steps else 10
     watchdog = Watchdog()
-    check_every = 1 if stepper.device.type == "cpu" else GPU_CHECK_EVERY
+    look_every = 1 if stepper.device.type == "cpu" else GPU_LOOK_EVERY
     views, batch = stepper.plan.count, recipe.batch_size
     unit, total = ("steps", float(total_steps)) if total_steps else ("s", total_seconds)
     started = last_save = time.perf_counter()
@@ -211,35 +211,33 @@ def _loop(recipe: Recipe, stepper: Stepper, state: _State, cost: Cost, metrics: 
             if interrupted.is_set():
                 save()
                 raise KeyboardInterrupt
-            t = state.step
+            t, share_before = state.step, share()
             if state.flops_per_step == 0:
                 with counted_flops() as flops:
-                    loss, scalars, reals = stepper(t, share())
+                    loss, scalars, reals = stepper(t, share_before)
                 state.flops_per_step = flops[0]
             else:
-                loss, scalars, reals = stepper(t, share())
-            if t % check_every == 0 or t % every == 0:
-                value = loss.item()
-                if not math.isfinite(value):
-                    roots = {"encoder": stepper.encoder, **dict(stepper.parts.items())}
-                    where = first_broken_module(roots, lambda t=t: stepper.loss(t)[0])  # type: ignore[misc]
-                    raise Diverged(f"step {t}: the loss is {value}; first not finite: {where}. Lower the learning rate "
-                                   f"(now {recipe.learning_rate:g}), or try --precision fp32. The last checkpoint is kept.")
+                loss, scalars, reals = stepper(t, share_before)
+            state.step += 1
             state.seconds = before + time.perf_counter() - started
             cost.seconds, cost.flops = state.seconds, cost.flops + state.flops_per_step
             cost.samples_real += reals
             cost.samples_generated += batch - reals
             cost.views += views * batch
             cost.forwards += views * batch
-            if t % every == 0 or t + 1 == total_steps:
-                record = {"step": t, "loss": loss.item(), **{name: s.item() for name, s in scalars.items()},
+            logged = t == 0 or int(share() * LOG_POINTS) > int(share_before * LOG_POINTS)
+            if logged or t % look_every == 0:
+                value = loss.item()
+                if not math.isfinite(value):
+                    raise Diverged(stepper.explain(t, value))
+                bar.update(state.step if total_steps else state.seconds, note=f"loss {value:.3f}")
+            if logged:
+                record = {"step": t, "loss": value, **{name: s.item() for name, s in scalars.items()},
                           "learning_rate": stepper.optimizer.param_groups[0]["lr"], "seconds": round(state.seconds, 3),
                           "samples_real": cost.samples_real, "samples_generated": cost.samples_generated}
                 metrics.write(record)
                 if "z_std" in record:
                     watchdog.check_spread(t, record["z_std"])
-            state.step += 1
-            bar.update(state.step if total_steps else state.seconds, note=f"loss {loss.item():.3f}" if t % check_every == 0 else "")
             if time.perf_counter() - last_save > op.checkpoint_seconds:
                 save()
                 last_save = time.perf_counter()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +16,7 @@ from swell.methods.registry import Method, Outcome
 from swell.nets.encoder import Encoder
 from swell.seeding import generator_for, seed_for
 from swell.training.optim import warmup_cosine
+from swell.training.watchdog import Diverged, first_broken_module
 from swell.views.plan import ViewPlan
 from swell.views.render import render
 
@@ -22,7 +25,9 @@ RESIDENT_SHARE = 0.5  # of the device's free memory the samples may take before 
 
 def on_device(samples: np.ndarray, device: torch.device) -> Tensor:
     """uint8 samples on the device if they fit beside the training, else in host memory."""
-    tensor = torch.from_numpy(np.ascontiguousarray(samples))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a decoded cache is mapped read-only, and is only ever read
+        tensor = torch.from_numpy(np.ascontiguousarray(samples))
     if device.type == "cuda" and tensor.nbytes < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
         return tensor.to(device)
     return tensor
@@ -73,7 +78,15 @@ class Stepper:
             group["lr"] = rate
         samples, reals = self.gather(t)
         loss, scalars = self.loss(t, samples)
+        if self.device.type == "cpu" and not math.isfinite(loss.item()):  # free here; on a GPU it would be a wait
+            raise Diverged(self.explain(t, loss.item()))
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return loss.detach(), scalars, reals
+
+    def explain(self, t: int, value: float) -> str:
+        """What to say of a loss that is not finite: the step and the first module to blame, found by running it again."""
+        where = first_broken_module({"encoder": self.encoder, **dict(self.parts.items())}, lambda: self.loss(t)[0])
+        return (f"step {t}: the loss is {value}; first not finite: {where}. Lower the learning rate (now "
+                f"{self.learning_rate:g}) or train with precision fp32. The last checkpoint is kept.")

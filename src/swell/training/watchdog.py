@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -63,7 +62,3 @@ def first_broken_module(modules: dict[str, nn.Module], rerun: Callable[[], Tenso
         for h in hooks:
             h.remove()
     return f"the output of {found[0]}" if found else "the loss"
-
-
-def is_finite(value: float) -> bool:
-    return math.isfinite(value)

@@ -3,16 +3,16 @@
 Images are float32 [N, C, H, W] with values in [0, 1]; a parameter is a tensor [N]. Each operation returns new
 images, clamped to [0, 1] as Pillow's 8-bit images are, but without rounding to 8 bits. With C other than 3
 there is no colour: `saturation`, `hue` and `grey` return the images as they are, and `contrast` uses the mean
-    over all channels.
+over all channels.
 
-No comparison or `torch.where` appears below: on a CPU these take longer than the arithmetic that replaces
-them.
+Comparisons and `torch.where` are avoided below: on a CPU they take longer than the arithmetic in their place.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -25,9 +25,7 @@ _BLOCK = 64  # rows of the blur's band matrix that are multiplied at once
 
 
 def luma(x: Tensor) -> Tensor:
-    """[N, C, H, W] -> [N, 1, H, W]: the weighted sum of R, G and B; the plain mean for other channel
-    counts.
-    """
+    """[N, C, H, W] -> [N, 1, H, W]: the weighted sum of R, G and B, or the plain mean of other channels."""
     if x.shape[1] == 1:
         return x
     if x.shape[1] != 3:
@@ -58,9 +56,9 @@ def saturation(x: Tensor, factor: Tensor) -> Tensor:
 def hue(x: Tensor, turns: Tensor) -> Tensor:
     """Turn the hue of the HSV representation by `turns` (1 is the full circle); value and saturation stay.
 
-    With (R, G, B) stretched so that the largest is 1 and the smallest 0, the hue in sixths of the circle is
-    +-(G + B + 1 - R), negative where B > G. Back: R = clamp(|h - 3| - 1), G = clamp(2 - |h - 2|), B = clamp(2
-    - |h - 4|).
+    With (R, G, B) stretched so that the largest is 1 and the smallest 0, the hue h in sixths of the circle is
+    G + B + 1 - R, negated where B > G. Back, with h in [0, 6) and everything clamped to [0, 1]:
+    R = |h - 3| - 1, G = 2 - |h - 2|, B = 2 - |h - 4|.
     """
     if x.shape[1] != 3:
         return x
@@ -86,18 +84,14 @@ def grey(x: Tensor) -> Tensor:
 
 
 def solarise(x: Tensor) -> Tensor:
-    """Invert the upper half: min(x, 1 - x), which is Pillow's ``solarize`` with its threshold of 128 out of
-    255.
-    """
+    """Invert the upper half: min(x, 1 - x). On 8-bit levels that is Pillow's threshold of 128."""
     return torch.minimum(x, 1 - x)
 
 
 def blur_matrix(sigma: Tensor, size: int, max_sigma: float) -> Tensor:
-    """[N] -> [N, size, size]: row i holds the normalised Gaussian around i, cut off at 4 sigma (rounded to a
-    pixel).
+    """[N] -> [N, size, size]: row i is the normalised Gaussian around i, cut off at the pixel nearest 4 sigma.
 
-    What falls outside is added to the border pixels, as if the edge were replicated. `max_sigma` bounds every
-    sigma.
+    What falls outside is added to the border pixels, as if the edge were replicated. No sigma exceeds `max_sigma`.
     """
     reach = _reach(max_sigma)
     k = torch.arange(reach + 2, device=sigma.device, dtype=sigma.dtype)  # distances; the last has no weight
@@ -119,8 +113,7 @@ def blur(x: Tensor, sigma: Tensor, max_sigma: float) -> Tensor:
     """Gaussian blur, `sigma` [N] in pixels, at most `max_sigma`; edges replicated. The exact Gaussian, where
     Pillow approximates it by three box filters.
 
-    Two products with band matrices; large images go block by block, so that the zeros far off the band cost
-    nothing.
+    Two products with band matrices; large images go block by block, since off the band there are only zeros.
     """
     height, width = x.shape[-2:]
     rows = blur_matrix(sigma, height, max_sigma)  # [N, H, H]
@@ -146,11 +139,8 @@ def linear_colour(x: Tensor, factors: Tensor, order: Tensor, jitter: Tensor, to_
         jitter, to_grey: [N] 0 or 1, whether the sample is jittered, made grey.
     """
     n, c = x.shape[:2]
-    coloured = c == 3
-    eye = torch.eye(c, device=x.device)
-    weights = torch.tensor(LUMA, device=x.device) if coloured else torch.full((c,), 1 / c, device=x.device)
-    project = weights.expand(c, c)  # a grey image's every channel is the luma
-    steps = _jitter_matrices(factors, eye, project, coloured)  # [N, 4, C, C]
+    eye, project = _constants(c, x.device)
+    steps = _jitter_matrices(factors, eye, project)  # [N, 4, C, C]
     pull = torch.zeros_like(factors)
     pull[:, 1] = 1 - factors[:, 1]  # contrast adds (1 - f) times the mean grey so far
     mean = x.mean((2, 3))[..., None]  # [N, C, 1]
@@ -162,27 +152,39 @@ def linear_colour(x: Tensor, factors: Tensor, order: Tensor, jitter: Tensor, to_
         matrix, bias = step @ matrix, step @ bias + pull[sample, position, None, None] * level
     on = jitter[:, None, None]
     matrix, bias = torch.lerp(eye.expand(n, c, c), matrix, on), bias * on
-    if coloured:
+    if c == 3:
         flat = torch.lerp(eye, project, to_grey[:, None, None])
         matrix, bias = flat @ matrix, flat @ bias
     return torch.baddbmm(bias, matrix, x.flatten(2)).clamp_(0, 1).view_as(x)
 
 
-def _jitter_matrices(factors: Tensor, eye: Tensor, project: Tensor, coloured: bool) -> Tensor:
+def _jitter_matrices(factors: Tensor, eye: Tensor, project: Tensor) -> Tensor:
+    """[N, 4] -> [N, 4, C, C]: the linear parts of `JITTER`."""
     f = factors[:, :3, None, None]
     bright, contrasted, saturated = (f * eye).unbind(1)
-    if not coloured:
+    if len(eye) != 3:
         return torch.stack([bright, contrasted, eye.expand_as(bright), eye.expand_as(bright)], 1)
     saturated = saturated + (1 - f[:, 2]) * project
-    to_yiq = torch.tensor(_YIQ, device=factors.device)
-    back = torch.linalg.inv(torch.tensor(_YIQ, dtype=torch.float64)).to(factors)
-    angle = -2 * math.pi * factors[:, 3]  # red to green is clockwise in the I-Q plane
-    turn = torch.zeros(len(factors), 3, 3, device=factors.device)
-    turn[:, 0, 0] = 1
-    turn[:, 1, 1] = turn[:, 2, 2] = angle.cos()
-    turn[:, 2, 1] = angle.sin()
-    turn[:, 1, 2] = -turn[:, 2, 1]
-    return torch.stack([bright, contrasted, saturated, back @ turn @ to_yiq], 1)
+    # Rodrigues' form of the turn about the grey axis: the luma part stays, cos and sin act on the chroma plane.
+    quarter = _quarter_turn(factors.device)
+    angle = (2 * math.pi * factors[:, 3])[:, None, None]
+    turned = project + angle.cos() * (eye - project) + angle.sin() * quarter
+    return torch.stack([bright, contrasted, saturated, turned], 1)
+
+
+@lru_cache(maxsize=16)  # made once a device: copying constants to a GPU makes the host wait
+def _constants(channels: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The identity, and the projection that gives every channel the luma; both [C, C]."""
+    weights = torch.tensor(LUMA) if channels == 3 else torch.full((channels,), 1 / channels)
+    return torch.eye(channels).to(device), weights.repeat(channels, 1).to(device)
+
+
+@lru_cache(maxsize=16)
+def _quarter_turn(device: torch.device) -> Tensor:
+    """[3, 3]: drops the luma and turns the I-Q plane by a quarter from red towards green, which is clockwise."""
+    yiq = torch.tensor(_YIQ, dtype=torch.float64)
+    clockwise = torch.tensor([[0, 0, 0], [0, 0, 1], [0, -1, 0]], dtype=torch.float64)
+    return (torch.linalg.inv(yiq) @ clockwise @ yiq).float().to(device)
 
 
 def _per_sample(factor: Tensor) -> Tensor:

@@ -1,5 +1,4 @@
-"""Random resized crops: boxes drawn on the CPU, pixels resampled on the images' device by two matrix
-products.
+"""Random resized crops: boxes on the CPU, pixels resampled on the images' device by two matrix products.
 
 Cropping a box, mirroring it and resizing it is linear in the rows and in the columns. Every sample gets a
 matrix [out, in] for each, so a batch of crops, each from its own box, is ``Y @ image @ X^T``.
@@ -74,12 +73,12 @@ def _central(height: int, width: int, ratio: tuple[float, float]) -> tuple[int, 
 def axis_matrices(
     start: Tensor, length: Tensor, flip: Tensor, size_in: int, size_out: int, interpolation: str
 ) -> Tensor:
-    """[N] each -> [N, size_out, size_in] float32: crop [start, start + length) of an axis, resized to
-    `size_out`.
+    """[N] each -> [N, size_out, size_in] float32: crop an axis to [start, start + length) and resize it.
 
     Antialiased, with the weights of Pillow's ``image.crop(box).resize(size)``: pixel centres at halves, a
     triangle of half-width 1 (bilinear) or Keys' cubic with a = -0.5 of half-width 2 (bicubic), stretched when
-    shrinking; pixels outside the box have no weight and the rest is renormalised. Where `flip` (0 or 1) is 1
+    shrinking; pixels outside the box have no weight and the rest is renormalised. (Pillow's own ``box=``
+    argument looks beyond the box.) Where `flip` (0 or 1) is 1
     the rows run backwards.
     """
     start, length, flip = (t.to(torch.float32)[:, None] for t in (start, length, flip))
@@ -130,9 +129,7 @@ def crop(images: Tensor, boxes: Boxes, flip: Tensor, size: tuple[int, int], inte
 
 
 def along_height(matrices: Tensor, images: Tensor) -> Tensor:
-    """[N, h, H] times [N, C, H, W] -> [N, C, h, W]. By channel: a broadcast product would copy each matrix C
-    times.
-    """
+    """[N, h, H] and [N, C, H, W] -> [N, C, h, W]. By channel: a broadcast product would copy the matrices C times."""
     return torch.stack([torch.bmm(matrices, channel) for channel in images.unbind(1)], 1)
 
 
@@ -149,7 +146,7 @@ def _matrices(
         rows = to_device(_table_row(start, length, flip, size_in), device)
         return _table(size_in, size_out, interpolation, device).index_select(0, rows)
     packed = to_device(torch.stack([start, length, flip.long()]), device)
-    return axis_matrices(*packed, size_in, size_out, interpolation)
+    return axis_matrices(packed[0], packed[1], packed[2], size_in, size_out, interpolation)
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:

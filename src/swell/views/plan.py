@@ -1,7 +1,7 @@
 """View plans: which views of a sample are made, how many, how large and how distorted. Data only, no tensors.
 
-A plan is a tuple of groups; the views of a group share their settings and their size. Two symmetric views, two
-asymmetric ones, multi-crop and n patches are all plans. `swell.views.render` carries them out.
+A plan is a tuple of groups; the views of a group share their settings and their size. Two symmetric views,
+two asymmetric ones, multi-crop and n patches are all plans. `swell.views.render` carries them out.
 """
 
 from __future__ import annotations
@@ -34,9 +34,11 @@ class ViewGroup:
         size: side of the square view in pixels; None keeps the sample's own height and width.
         scale: the crop's share of the image's area, uniform between the two. (1, 1) is the whole image.
         ratio: the crop's width over height, log-uniform between the two.
-        brightness, contrast, saturation: jitter half-widths b; the factor is uniform on [max(0, 1 - b), 1 + b].
+        brightness, contrast, saturation: jitter half-widths b; the factor is uniform on [max(0, 1 - b), 1 +
+            b].
         hue: half-width of the hue shift in turns, at most 0.5.
-        flip, jitter_p, grey_p, blur_p, solarise_p: probability that a view is mirrored, jittered, made grey, ...
+        flip, jitter_p, grey_p, blur_p, solarise_p: probability that a view is mirrored, jittered, made grey,
+            ...
         blur_sigma: the Gaussian's standard deviation in pixels of the view, uniform between the two.
         role: what methods take the view for: global, local, patch or teacher.
     """
@@ -106,8 +108,8 @@ class ViewPlan:
     """The groups of views a method sees of every sample.
 
     Args:
-        weaken_jitter: whether a lower strength also narrows the jitter. AdaInf narrows it for the symmetric views
-            but leaves the already mild jitter of the asymmetric ones as it is.
+        weaken_jitter: whether a lower strength also narrows the jitter. AdaInf narrows it for the symmetric
+            views but leaves the already mild jitter of the asymmetric ones as it is.
     """
 
     groups: tuple[ViewGroup, ...]
@@ -132,9 +134,9 @@ class ViewPlan:
         At s = 0.5 ("weak") SimCLR's plan becomes AdaInf's, at s = 0 the crop is the whole image and no colour
         changes. In between: minimum crop area c -> c ** g(s) with g piecewise linear through (0, 0),
         (0.5, ln 0.2 / ln 0.08), (1, 1), so 0.08 becomes 0.2 when weak; jitter half-widths times s (if
-        `weaken_jitter`); jitter probability times s; grey, blur and solarise probabilities as they are down to
-        weak and times 2 s below it; the flip stays. Groups whose crops never reach the whole image (local crops,
-        fixed-size patches) keep their crop: there the size is part of the task, not a distortion.
+        `weaken_jitter`); jitter probability times s; grey, blur and solarise probabilities as they are down
+        to weak and times 2 s below it; the flip stays. Groups whose crops never reach the whole image (local
+        crops, fixed-size patches) keep their crop: there the size is part of the task, not a distortion.
 
         Raises:
             InputError: `strength` is neither a number in [0, 1] nor a name.
@@ -142,7 +144,9 @@ class ViewPlan:
         return replace(self, groups=tuple(g.at_strength(strength, self.weaken_jitter) for g in self.groups))
 
     def to_dict(self) -> dict[str, Any]:
-        """For a recipe file: numbers, strings and lists only; a `size` of None is left out (TOML has no null)."""
+        """For a recipe file: numbers, strings and lists only; a `size` of None is left out (TOML has no
+        null).
+        """
         groups = []
         for group in self.groups:
             entry = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(group).items()}
@@ -198,7 +202,6 @@ def _check_keys(what: str, entries: Mapping[str, Any], kind: type[ViewGroup] | t
             raise InputError(f"{what} key {key!r}", "a known key", suggest(str(key), known))
 
 
-# ---------------------------------------------------------------------------------------------------------------
 # Presets. "solo-learn" is vturrisi/solo-learn, whose CIFAR settings AdaInf's code (PKU-ML/adainf, 233a6bd) inherits.
 
 VIEWS: Registry[Callable[..., ViewPlan]] = Registry("view preset")
@@ -206,7 +209,8 @@ VIEWS: Registry[Callable[..., ViewPlan]] = Registry("view preset")
 
 @VIEWS.register("simclr", "two views, strong crop, jitter and blur", "Chen et al. 2020")
 def simclr() -> ViewPlan:
-    """SimCLR on CIFAR, the strong default: area 0.08 to 1, jitter 0.8/0.8/0.8/0.2 with p 0.8, grey 0.2, blur 0.5.
+    """SimCLR on CIFAR, the strong default: area 0.08 to 1, jitter 0.8/0.8/0.8/0.2 with p 0.8, grey 0.2, blur
+    0.5.
 
     Source: PKU-ML/adainf, cifar/augmentations/symmetric.yaml.
     """
@@ -215,7 +219,9 @@ def simclr() -> ViewPlan:
 
 @VIEWS.register("symmetric_weak", "SimCLR's views with half the jitter", "solo-learn, MoCo v2+ and SimSiam")
 def symmetric_weak() -> ViewPlan:
-    """As `simclr` with jitter 0.4/0.4/0.4/0.1. Source: PKU-ML/adainf, cifar/augmentations/symmetric_weak.yaml."""
+    """As `simclr` with jitter 0.4/0.4/0.4/0.1. Source: PKU-ML/adainf,
+    cifar/augmentations/symmetric_weak.yaml.
+    """
     return ViewPlan((ViewGroup(count=2, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1),))
 
 
@@ -280,12 +286,16 @@ def emp_ssl(n: int = 20) -> ViewPlan:
 
 @VIEWS.register("emp_ssl_imagenet", "n patches of a quarter of the image, any ratio", "Tong et al. 2023")
 def emp_ssl_imagenet(n: int = 20) -> ViewPlan:
-    """EMP-SSL on ImageNet-100: as `emp_ssl` but ratio 3/4 to 4/3 and bicubic. Source: tsb0601/EMP-SSL (8fc3758)."""
+    """EMP-SSL on ImageNet-100: as `emp_ssl` but ratio 3/4 to 4/3 and bicubic. Source: tsb0601/EMP-SSL
+    (8fc3758).
+    """
     return _patches(n, (3 / 4, 4 / 3), "bicubic")
 
 
 def _multi_crop(sizes: tuple[int, int], middle: tuple[float, float], locals_: int) -> ViewPlan:
-    """2 global crops with areas from middle[0] to 1 and `locals_` small ones with areas from 0.05 to middle[1]."""
+    """2 global crops with areas from middle[0] to 1 and `locals_` small ones with areas from 0.05 to
+    middle[1].
+    """
     large = ViewGroup(count=2, size=sizes[0], scale=(middle[0], 1.0), interpolation="bilinear")
     return ViewPlan((large, replace(large, count=locals_, size=sizes[1], scale=(0.05, middle[1]), role="local")))
 
@@ -310,8 +320,9 @@ def swav_imagenet() -> ViewPlan:
 
 @VIEWS.register("digits", "two crops of at least 0.4 of the area, nothing else", "")
 def digits() -> ViewPlan:
-    """For small grey symbols such as the 8 x 8 digits: no flip, since a mirrored digit is another symbol, no colour
-    operation, no blur, and crops that leave enough of the stroke to tell a 3 from an 8. Ours, not from a paper.
+    """For small grey symbols such as the 8 x 8 digits: no flip, since a mirrored digit is another symbol, no
+    colour operation, no blur, and crops that leave enough of the stroke to tell a 3 from an 8. Ours, not from
+    a paper.
     """
     return ViewPlan((ViewGroup(count=2, scale=(0.4, 1.0), flip=0.0, brightness=0.0, contrast=0.0, saturation=0.0,
                                hue=0.0, jitter_p=0.0, grey_p=0.0, blur_p=0.0),))  # fmt: skip

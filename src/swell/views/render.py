@@ -2,13 +2,13 @@
 
     views = render(VIEWS["simclr"](), images, generator_for(seed, "views", step))   # one tensor a group
 
-The parameters come from the CPU generator alone, so they are the same on every device, and nothing on the way makes
-the host wait for a GPU.
+The parameters come from the CPU generator alone, so they are the same on every device, and nothing on the way
+makes the host wait for a GPU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -50,13 +50,11 @@ class ViewParameters:
         return ViewParameters(*(getattr(self, field.name).flatten(0, 1)[start:stop] for field in fields(self)))
 
 
-def draw(
-    plan: ViewPlan, batch: int, shape: tuple[int, int, int], generator: torch.Generator
-) -> tuple[ViewParameters, ...]:
+def draw(plan: ViewPlan, batch: int, shape: Sequence[int], generator: torch.Generator) -> tuple[ViewParameters, ...]:
     """Random parameters for `batch` samples of that shape (C, H, W), one entry a group.
 
-    A view takes the same number of draws whatever its settings, group after group and view after view. So a view
-    depends neither on the views that follow it nor on which operations are switched on.
+    A view takes the same number of draws whatever its settings, group after group and view after view. So a
+    view depends neither on the views that follow it nor on which operations are switched on.
 
     Args:
         generator: a CPU generator; it alone decides the outcome.
@@ -64,9 +62,7 @@ def draw(
     return tuple(_draw_group(group, batch, shape, generator) for group in plan.groups)
 
 
-def _draw_group(
-    group: ViewGroup, batch: int, shape: tuple[int, int, int], generator: torch.Generator
-) -> ViewParameters:
+def _draw_group(group: ViewGroup, batch: int, shape: Sequence[int], generator: torch.Generator) -> ViewParameters:
     u = torch.rand(group.count, batch, _DRAWS, generator=generator, dtype=torch.float64)
     boxes = boxes_from(u[..., :UNIFORMS], shape[1], shape[2], group.scale, group.ratio)
     u = u[..., UNIFORMS:]
@@ -93,7 +89,8 @@ def render(plan: ViewPlan, images: Tensor, generator: torch.Generator, *, fused:
     Args:
         images: uint8 [B, C, H, W] on any device.
         generator: a CPU generator, the only source of randomness.
-        fused: colour jitter and grey as one matrix a sample, faster and approximate; see `colour.linear_colour`.
+        fused: colour jitter and grey as one matrix a sample, faster and approximate; see
+            `colour.linear_colour`.
 
     Returns:
         One float32 tensor [count * B, C, h, w] with values in [0, 1] for each group, on the images' device;
@@ -154,9 +151,9 @@ def _steps(group: ViewGroup, q: ViewParameters, channels: int, fused: bool) -> l
     widths = (group.brightness, group.contrast, group.saturation, group.hue)
     acting = [k for k in range(4) if widths[k] > 0 and (channels == 3 or k < 2)]  # saturation and hue need colour
     if not fused:
-        for at_place in q.order.unbind(-1):
+        for acts_here in q.order.unbind(-1):
             for k in acting:
-                rows = _indices(q.jitter & (at_place == k))
+                rows = _indices(q.jitter & (acts_here == k))
                 steps.append(_Step(colour.JITTER[k], rows, q.factors[rows, k]))
         rows = _indices(q.grey)
         steps.append(_Step(lambda x, _: colour.grey(x), rows, q.sigma[rows]))
@@ -176,13 +173,13 @@ def _perform(x: Tensor, steps: list[_Step]) -> None:
     if not steps:
         return
     lengths = [len(step.rows) for step in steps]
-    all_rows = to_device(torch.cat([step.rows for step in steps]), x.device).split(lengths)  # one transfer for all
-    all_values = to_device(torch.cat([step.values for step in steps]), x.device).split(lengths)
-    for step, rows, values in zip(steps, all_rows, all_values, strict=True):
-        x.index_copy_(0, rows, step.operation(x.index_select(0, rows), values))
+    rows = to_device(torch.cat([step.rows for step in steps]), x.device)  # one transfer for all
+    values = to_device(torch.cat([step.values for step in steps]), x.device)
+    for step, at, value in zip(steps, torch.split(rows, lengths), torch.split(values, lengths), strict=True):
+        x.index_copy_(0, at, step.operation(x.index_select(0, at), value))
 
 
 def _linear(x: Tensor, q: ViewParameters) -> Tensor:
     packed = torch.cat([q.factors, q.order, q.jitter[:, None], q.grey[:, None]], 1)  # float32 [N, 10]
-    factors, order, jitter, grey = to_device(packed, x.device).split([4, 4, 1, 1], 1)
+    factors, order, jitter, grey = torch.split(to_device(packed, x.device), [4, 4, 1, 1], 1)
     return colour.linear_colour(x, factors, order.long(), jitter[:, 0], grey[:, 0])

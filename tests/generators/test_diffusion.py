@@ -1,0 +1,219 @@
+"""The diffusion generator: its loss against a derivation in float64, its addressing to the last bit, its files, its learning."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from sklearn.datasets import load_digits
+from torch import Tensor
+
+from swell.errors import InputError
+from swell.generators.diffusion import EDM, Diffusion
+from swell.generators.quality import classifier_accuracy
+from swell.generators.registry import GENERATORS, load_generator, split_held_out
+
+
+def digits() -> np.ndarray:
+    images = np.round(load_digits().images * 255 / 16).astype(np.uint8)[:, None]
+    return images[np.random.default_rng(0).permutation(len(images))]
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Diffusion:
+    return Diffusion(width=96, depth=2, batch=128, device="cpu").fit(digits()[:1257], seed=3, steps=500, quiet=True)
+
+
+# ---- formulas --------------------------------------------------------------------------------------------------------------
+
+
+def linear_network(x: Tensor, c_noise: Tensor) -> Tensor:
+    return 0.3 * x + 0.1 * c_noise.view(-1, *[1] * (x.ndim - 1))
+
+
+def test_loss_is_the_papers_in_float64() -> None:
+    """Element by element with plain floats, from table 1: lambda = 1 / c_out^2 and D = c_skip x + c_out F(c_in x, ln(sigma) / 4)."""
+    rng = np.random.default_rng(0)
+    y, n, sigma, sd = rng.standard_normal((3, 2, 2, 2)), rng.standard_normal((3, 2, 2, 2)), (0.01, 0.7, 30.0), 0.8
+    errors = []
+    for b in range(3):
+        s = sigma[b]
+        for clean, noise in zip(y[b].ravel(), n[b].ravel(), strict=True):
+            x = clean + s * noise
+            c_out = s * sd / math.sqrt(sd * sd + s * s)
+            f = 0.3 * x / math.sqrt(sd * sd + s * s) + 0.1 * math.log(s) / 4
+            errors.append((sd * sd / (s * s + sd * sd) * x + c_out * f - clean) ** 2 / c_out**2)
+    got = EDM(sd).loss(linear_network, torch.tensor(y), torch.tensor(sigma, dtype=torch.float64), torch.tensor(n))
+    assert float(got) == pytest.approx(sum(errors) / len(errors), rel=1e-10)
+
+
+def test_denoiser_keeps_clean_input_and_distrusts_pure_noise() -> None:
+    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    edm = EDM(0.5)
+    torch.testing.assert_close(edm.denoise(linear_network, x, torch.full((4,), 1e-9, dtype=torch.float64)), x, atol=1e-7, rtol=0)
+    silent = edm.denoise(lambda x, c: torch.zeros_like(x), 80 * x, torch.full((4,), 80.0, dtype=torch.float64))
+    assert silent.abs().max() < 0.05
+
+
+def test_loss_of_the_ideal_network_is_the_same_at_every_noise_level() -> None:
+    """For Gaussian data the ideal F is 0 and the weighted loss is exactly 1 in expectation, whatever sigma."""
+    rng = torch.Generator().manual_seed(0)
+    y, n = (torch.randn(200_000, 1, generator=rng, dtype=torch.float64) for _ in range(2))
+    for sigma in (0.02, 0.5, 20.0):
+        loss = EDM(1.0).loss(lambda x, c: torch.zeros_like(x), y, torch.full((len(y),), sigma, dtype=torch.float64), n)
+        assert float(loss) == pytest.approx(1, rel=0.02)
+
+
+def test_noise_levels_are_the_papers_at_its_scale_and_follow_the_data() -> None:
+    z = torch.tensor([-1.0, 0.0, 2.0])
+    torch.testing.assert_close(EDM(0.5).sigma_of(z).log(), -1.2 + 1.2 * z)
+    torch.testing.assert_close(EDM(5.0).sigma_of(z), 10 * EDM(0.5).sigma_of(z))
+
+
+# ---- addressing ------------------------------------------------------------------------------------------------------------
+
+
+def test_sample_depends_on_seed_and_index_to_the_last_bit(fitted: Diffusion) -> None:
+    whole = fitted.sample(1000, seed=5)
+    assert (whole.dtype, whole.shape) == (np.dtype(np.uint8), (1000, 1, 8, 8))
+    for first, count in ((0, 1), (255, 2), (256, 1), (700, 300), (999, 1)):
+        np.testing.assert_array_equal(fitted.sample(count, seed=5, first=first), whole[first : first + count])
+    assert (fitted.sample(50, seed=6) != whole[:50]).any()
+    assert len(np.unique(whole.reshape(1000, -1), axis=0)) == 1000
+
+
+def test_vectors_are_addressable_to_the_last_bit_too() -> None:
+    """Floats show what rounding to bytes would hide."""
+    table = np.random.default_rng(0).standard_normal((300, 5)).astype(np.float32) * 3 + 7
+    model = Diffusion(width=32, depth=1, device="cpu").fit(table, steps=60, quiet=True)
+    whole = model.sample(600, seed=1)
+    assert (whole.dtype, whole.shape) == (np.dtype(np.float32), (600, 5))
+    for first, count in ((0, 1), (31, 2), (300, 300), (599, 1)):
+        np.testing.assert_array_equal(model.sample(count, seed=1, first=first), whole[first : first + count])
+    np.testing.assert_allclose(whole.mean(0), table.mean(0), atol=0.7)
+    np.testing.assert_allclose(whole.std(0), table.std(0), rtol=0.25)
+
+
+def test_training_is_a_function_of_the_seed_and_leaves_global_randomness_alone(tmp_path: Path) -> None:
+    state = torch.random.get_rng_state()
+    made = [Diffusion(width=32, depth=1, device="cpu").fit(digits()[:200], seed=seed, steps=20, quiet=True) for seed in (1, 1, 2)]
+    assert torch.equal(state, torch.random.get_rng_state())
+    first, again, other = (model.sample(8, seed=0) for model in made)
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+# ---- learning --------------------------------------------------------------------------------------------------------------
+
+
+def test_digits_are_learnt_and_beat_shuffled_pixels(fitted: Diffusion) -> None:
+    losses = [row["held_out_loss"] for row in fitted.history]
+    assert losses[0] > 0.9  # an untrained network is the scalar Gaussian's denoiser
+    assert min(losses) < 0.55
+    real = digits()[:1257].reshape(1257, 64)
+    made = fitted.sample(1257, seed=0).reshape(1257, 64)
+    rng = np.random.default_rng(0)
+    shuffled = np.stack([rng.permutation(pixel) for pixel in real.T], axis=1)
+    ours, control = (classifier_accuracy(real / 16.0, rows / 16.0) for rows in (made, shuffled))
+    assert ours < control - 0.03
+
+
+def test_best_held_out_weights_are_the_ones_kept() -> None:
+    """On 40 samples with a long budget the held-out loss rises again; what is kept is the lowest point, not the end."""
+    model = Diffusion(width=128, depth=2, lr=5e-3, dropout=0.0, device="cpu").fit(digits()[:40], steps=400, quiet=True)
+    losses = [row["held_out_loss"] for row in model.history]
+    assert losses[-1] > min(losses) * 1.02
+    fitted, (_, aside) = model._ready(), split_held_out(40, 0)
+    from swell.generators.diffusion import _HeldOutLoss
+
+    check = _HeldOutLoss(fitted, fitted.codec.stored(digits()[:40][aside]), 0, torch.device("cpu"))
+    assert check(fitted.network) == pytest.approx(min(losses), rel=1e-5)
+
+
+def test_cost_counts_what_was_done(fitted: Diffusion) -> None:
+    assert (fitted.cost.samples_real, fitted.cost.forwards) == (500 * 128, 500 * 128)
+    weights = sum(p.numel() for p in fitted._ready().network.parameters() if p.ndim == 2)
+    assert fitted.cost.flops == pytest.approx(6 * weights * 500 * 128, rel=0.1)  # 2 forward, 4 backward
+    assert fitted.cost.seconds > 0
+    model = Diffusion(width=32, depth=1, device="cpu").fit(digits()[:100], steps=3, quiet=True)
+    model.sample(300, seed=0)
+    assert (model.sampling_cost.samples_generated, model.sampling_cost.forwards) == (300, 512 * 10)
+    assert model.sampling_cost.flops > 0
+
+
+def test_budget_of_seconds_is_kept() -> None:
+    model = Diffusion(width=32, depth=1, device="cpu").fit(digits()[:200], seconds=0.5, quiet=True)
+    assert 0.5 <= model.history[-1]["seconds"] < 2
+
+
+@pytest.mark.parametrize("network", ["pca_mlp", "unet"])
+def test_other_networks_train_and_sample(network: Any, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (64, 3, 16, 16), dtype=np.uint8)
+    model = Diffusion(network=network, width=16, depth=1, batch=16, device="cpu").fit(images, steps=3, quiet=True)
+    assert model.sample(3, seed=0).shape == (3, 3, 16, 16)
+    model.save(tmp_path / "g.safetensors")
+    np.testing.assert_array_equal(load_generator(tmp_path / "g.safetensors").sample(2, 0, first=31), model.sample(33, 0)[31:])
+
+
+def test_choice_of_network() -> None:
+    model = Diffusion(device="cpu")
+    chosen = [model.network_for(shape) for shape in ((1, 8, 8), (3, 32, 32), (50,), (2000,))]
+    assert chosen == ["mlp", "pca_mlp", "mlp", "pca_mlp"]
+    assert Diffusion(network="unet", device="cpu").network_for((3, 32, 32)) == "unet"
+
+
+# ---- files and refusals ----------------------------------------------------------------------------------------------------
+
+
+def test_saved_generator_draws_the_same_samples(fitted: Diffusion, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "g.safetensors")
+    loaded = load_generator(tmp_path / "g.safetensors")
+    np.testing.assert_array_equal(loaded.sample(40, seed=2, first=11), fitted.sample(40, seed=2, first=11))
+    assert loaded.sampler_settings() == fitted.sampler_settings()
+    assert loaded.options == fitted.options
+
+
+def test_files_that_are_no_generators_are_refused(fitted: Diffusion, tmp_path: Path) -> None:
+    path = tmp_path / "g.safetensors"
+    with pytest.raises(InputError, match="exists"):
+        load_generator(path)
+    fitted.save(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match="whole"):
+        load_generator(path)
+    save_file({"w": torch.zeros(2)}, path)
+    with pytest.raises(InputError, match="written by swell"):
+        load_generator(path)
+    save_file({"w": torch.zeros(2)}, path, metadata={"swell": '{"generator": "diffusion", "options": {}}'})
+    with pytest.raises(InputError, match="again"):
+        load_generator(path)
+
+
+@pytest.mark.parametrize(("samples", "says"), [
+    (np.zeros((0, 1, 8, 8), np.uint8), "0 samples"), (digits()[:15], "15 samples"),
+    (np.full((50, 1, 8, 8), 9, np.uint8), "all the same"), (np.full((50, 3), np.nan, np.float32), "NaN"),
+    (np.full((50, 3), 2.5, np.float32), "all the same")])
+def test_data_nothing_can_be_learnt_from_are_refused(samples: np.ndarray, says: str) -> None:
+    with pytest.raises(InputError, match=says) as caught:
+        Diffusion(device="cpu").fit(samples, steps=5, quiet=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_settings_are_refused() -> None:
+    for options in ({"network": "unnet"}, {"sampler": "euler2"}, {"evaluations": 0}):
+        with pytest.raises(InputError):
+            Diffusion(**options)  # type: ignore[arg-type]
+    for budget in ({}, {"steps": 0}, {"steps": -5}, {"seconds": 0.0}):
+        with pytest.raises(InputError, match="budget"):
+            Diffusion(device="cpu").fit(digits()[:50], quiet=True, **budget)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="trained"):
+        Diffusion().sample(3, seed=0)
+    with pytest.raises(InputError, match="vectors"):
+        Diffusion(network="unet", device="cpu").fit(np.random.default_rng(0).standard_normal((50, 3)).astype(np.float32), steps=1)
+    with pytest.raises(InputError, match="did you mean 'diffusion'"):
+        GENERATORS["difusion"]
