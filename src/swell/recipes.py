@@ -120,8 +120,17 @@ def load_recipe(name_or_file: str) -> Recipe:
     if name_or_file in RECIPES:
         return RECIPES[name_or_file]()
     if name_or_file.endswith(".toml") or Path(name_or_file).exists():
-        return Recipe.from_dict(read_toml(name_or_file), name_or_file)
+        return read_recipe(name_or_file)[0]
     return RECIPES[name_or_file]()  # raises, with a suggestion
+
+
+def read_recipe(path: Path | str) -> tuple[Recipe, dict[str, str], dict[str, dict[str, Any]]]:
+    """A recipe file: the recipe; fingerprints of the data it was run on and their provenance, if it comes from a run."""
+    stored = read_toml(path)
+    data, provenance = stored.pop("data", {}), stored.pop("provenance", {})
+    if not isinstance(data, dict) or not isinstance(provenance, dict):
+        raise InputError(f"{path}: data or provenance that is no table", "the file as swell wrote it", "mend or remove them")
+    return Recipe.from_dict(stored, str(path)), data, provenance
 
 
 @RECIPES.register("default", "SimCLR for photos of any kind, 100 epochs")

@@ -10,13 +10,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from swell.data.gen import is_gen, open_gen
 from swell.data.open import open_data
 from swell.data.source import Source
 from swell.errors import InputError
-from swell.files import read_json, read_toml, write_json
+from swell.files import read_json, write_json
 from swell.ledger import Ledger
 from swell.nets.encoder import Encoder, EncoderConfig
-from swell.recipes import Recipe
+from swell.recipes import Recipe, read_recipe
 from swell.training.folder import read_metrics
 from swell.training.machine import pick_device
 
@@ -37,14 +38,17 @@ class Run:
 
     @property
     def recipe(self) -> Recipe:
-        stored = read_toml(self.path / "recipe.toml")
-        stored.pop("data", None)
-        return Recipe.from_dict(stored, str(self.path / "recipe.toml"))
+        return read_recipe(self.path / "recipe.toml")[0]
 
     @property
     def data_fingerprints(self) -> dict[str, str]:
         """Fingerprints of what it was trained on: `real` and, with inflation, `generated`."""
-        return dict(read_toml(self.path / "recipe.toml").get("data", {}))
+        return read_recipe(self.path / "recipe.toml")[1]
+
+    @property
+    def provenance(self) -> dict[str, dict[str, Any]]:
+        """Where those came from: swell.Provenance as a dict, for `real` and `generated`."""
+        return read_recipe(self.path / "recipe.toml")[2]
 
     @property
     def ledger(self) -> Ledger:
@@ -93,8 +97,18 @@ class Run:
         result["ledger"] = ledger.to_dict()
         write_json(self.path / "evaluation.json", result)
         write_json(self.path / "ledger.json", ledger.to_dict())
-        write_run_report(self, test_source, result)
+        write_run_report(self, test_source, result, train_source.unlabelled(), self._generated())
         return result
+
+    def _generated(self) -> Source | None:
+        """The generated samples of this run, if their folder is still where and what it was."""
+        folder = Path(str(self.provenance.get("generated", {}).get("origin", "")))
+        try:
+            source = open_gen(folder) if is_gen(folder) else None
+        except InputError:
+            return None
+        same = source is not None and source.fingerprint == self.data_fingerprints.get("generated")
+        return source if same else None
 
     def _splits(self, data: Any, test: Any, labels: bool | str) -> tuple[Source, Source] | None:
         if test is None and isinstance(data, str) and data.startswith("builtin:") and data.count(":") == 1:

@@ -66,7 +66,7 @@ def pretrain(data: Any, out: Path | str, *, method: str | None = None, inflate: 
     train(final, real.unlabelled(), Path(out), generated, operation, ledger)
     run = Run(out, device)
     if not (run.path / "report.html").exists():
-        write_run_report(run, real.unlabelled(), None, generated)
+        write_run_report(run, real.unlabelled(), None, real.unlabelled(), generated)
     return run
 
 

@@ -26,15 +26,25 @@ if TYPE_CHECKING:
 
 
 def write_run_report(
-    run: Run, source: Source, evaluation: Mapping[str, Any] | None, generated: Source | None = None
+    run: Run,
+    shown: Source,
+    evaluation: Mapping[str, Any] | None = None,
+    real: Source | None = None,
+    generated: Source | None = None,
 ) -> None:
-    """Write RUN/report.html: before the probe without scores, after it with them."""
+    """Write RUN/report.html: before the probe without scores, after it with them.
+
+    Args:
+        shown: the samples of the map and the spectrum.
+        real, generated: what the run was trained on, where it is at hand; shown beside each other.
+    """
     recipe, ledger = run.recipe, run.ledger
-    some, features = encode_some(run.encoder, source)
+    some, features = encode_some(run.encoder, shown)
+    origin = {name: str(where.get("origin", "")) for name, where in run.provenance.items()}
     cost = ledger.pretraining
-    shown = cost.samples_real + cost.samples_generated
+    seen = cost.samples_real + cost.samples_generated
     facts = [
-        ("data", f"{source.provenance.origin}, samples of shape {' x '.join(map(str, source.shape))}"),
+        ("pre-trained on", f"{origin.get('real', 'unknown')}, samples of {' x '.join(map(str, shown.shape))}"),
         (
             "method",
             f"{recipe.method}, {recipe.backbone} at width {recipe.width:g}, {run.encoder.features} features",
@@ -43,23 +53,24 @@ def write_run_report(
         ("views", f"strength {recipe.strength:g}"),
         (
             "mixture",
-            f"{cost.samples_real:,} real and {cost.samples_generated:,} generated samples shown"
-            + (f", weight {recipe.weight:g}" if cost.samples_generated else ""),
+            f"{cost.samples_real:,} real and {cost.samples_generated:,} generated samples drawn"
+            + (f" from {origin.get('generated', 'unknown')}, weight {recipe.weight:g}" if cost.samples_generated else ""),
         ),
         (
             "rate",
-            f"{shown / max(cost.seconds, 1e-9):,.0f} samples/s on {cpu_name() if run.encoder.mean.device.type == 'cpu' else 'GPU'}",
+            f"{seen / max(cost.seconds, 1e-9):,.0f} samples/s on {cpu_name() if run.encoder.mean.device.type == 'cpu' else 'GPU'}",
         ),
         ("seed", str(recipe.seed)),
     ]
     notices = []
-    if generated is not None and generated.provenance.labels_used:
+    if run.provenance.get("generated", {}).get("labels_used"):
         notices.append(
             "The generated samples were made with the help of labels, so this run is not label-free."
         )
     tables = []
     verdict = "The encoder is trained. Probe it with `swell evaluate` to see how good its features are."
     if evaluation is not None:
+        facts.append(("probed on", f"{evaluation['n_train']:,} labelled samples, {evaluation['n_test']:,} for the test"))
         row: dict[str, Cell] = {"name": "this encoder", **scores(evaluation), **costs(ledger)}
         baselines = evaluation.get("baselines", {})
         tables.append(probe_table([row], baselines))
@@ -67,14 +78,14 @@ def write_run_report(
     write_report(
         run.path / "report.html",
         Page(
-            title=f"Run {run.path.name}",
+            title=f"Pre-training run: {run.path.resolve().name}",
             verdict=verdict,
             facts=facts,
             notices=notices,
             tables=tables,
             curves=[loss_chart({recipe.method: run.metrics})],
             spectra=[spectrum_chart({"encoder": features})],
-            pairs=pairs(generated, source) if generated is not None else None,
+            pairs=pairs(generated, real) if generated is not None and real is not None else None,
             maps=[embedding_map(recipe.method, features, some)],
             recipe=(run.path / "recipe.toml").read_text(encoding="utf-8"),
             footer=f"swell {__version__}",

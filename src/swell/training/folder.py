@@ -11,9 +11,10 @@ from typing import Any
 
 import tomli_w
 
+from swell.data.source import Source
 from swell.errors import InputError
-from swell.files import read_toml, told_as_input_error, write_text
-from swell.recipes import Recipe, differences
+from swell.files import told_as_input_error, write_text
+from swell.recipes import Recipe, differences, read_recipe
 
 if os.name == "posix":
     import fcntl
@@ -59,9 +60,8 @@ def open_folder(out: Path, recipe: Recipe, fingerprints: dict[str, str], resume:
                          "add --resume to go on with that run, or choose another --out")
     if "recipe.toml" not in held:
         raise InputError(f"--out {out} --resume (no recipe.toml in it)", "a run made by swell pretrain", "choose another --out")
-    stored = read_toml(out / "recipe.toml")
-    data = stored.pop("data", {})
-    changed = differences(Recipe.from_dict(stored, str(out / "recipe.toml")), recipe)
+    stored, data, _ = read_recipe(out / "recipe.toml")
+    changed = differences(stored, recipe)
     changed += [f"{name}: {data.get(name, 'none')} -> {print_}" for name, print_ in fingerprints.items()
                 if data.get(name) != print_]
     changed += [f"{name}: {data[name]} -> none" for name in data if name not in fingerprints]
@@ -71,9 +71,11 @@ def open_folder(out: Path, recipe: Recipe, fingerprints: dict[str, str], resume:
     return True
 
 
-def write_recipe(out: Path, recipe: Recipe, fingerprints: dict[str, str]) -> None:
-    """`recipe.toml`: the resolved recipe and, under [data], the fingerprints of what it was trained on."""
-    write_text(out / "recipe.toml", tomli_w.dumps({**recipe.to_dict(), "data": fingerprints}))
+def write_recipe(out: Path, recipe: Recipe, sources: dict[str, Source]) -> None:
+    """`recipe.toml`: the resolved recipe; [data] has the fingerprints of `real` and `generated`, [provenance] their origin."""
+    data = {name: source.fingerprint for name, source in sources.items()}
+    provenance = {name: source.provenance.to_dict() for name, source in sources.items()}
+    write_text(out / "recipe.toml", tomli_w.dumps({**recipe.to_dict(), "data": data, "provenance": provenance}))
 
 
 class Metrics:

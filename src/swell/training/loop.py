@@ -73,14 +73,14 @@ def pretrain(recipe: Recipe, real: Source, out: Path, generated: Source | None =
     device = pick_device(op.device)
     _check_data(real, generated)
     recipe = resolve(recipe, real, device)
-    fingerprints = {"real": real.fingerprint} | ({"generated": generated.fingerprint} if generated else {})
-    resuming = open_folder(out, recipe, fingerprints, op.resume)
+    sources = {"real": real} | ({"generated": generated} if generated else {})
+    resuming = open_folder(out, recipe, {name: source.fingerprint for name, source in sources.items()}, op.resume)
     if resuming and (out / "encoder.safetensors").exists():
         say(f"{out} is finished already")
         return out
     with claimed(out):
         if not resuming:
-            write_recipe(out, recipe, fingerprints)
+            write_recipe(out, recipe, sources)
             write_json(out / "environment.json", describe_machine(device))
             _write_log(out, real)
         _train(recipe, real, generated, out, op, device, generator_ledger)

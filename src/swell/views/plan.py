@@ -144,9 +144,7 @@ class ViewPlan:
         return replace(self, groups=tuple(g.at_strength(strength, self.weaken_jitter) for g in self.groups))
 
     def to_dict(self) -> dict[str, Any]:
-        """For a recipe file: numbers, strings and lists only; a `size` of None is left out (TOML has no
-        null).
-        """
+        """For a recipe file: numbers, strings and lists only; a `size` of None is left out, as TOML has no null."""
         groups = []
         for group in self.groups:
             entry = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(group).items()}
@@ -209,8 +207,7 @@ VIEWS: Registry[Callable[..., ViewPlan]] = Registry("view preset")
 
 @VIEWS.register("simclr", "two views, strong crop, jitter and blur", "Chen et al. 2020")
 def simclr() -> ViewPlan:
-    """SimCLR on CIFAR, the strong default: area 0.08 to 1, jitter 0.8/0.8/0.8/0.2 with p 0.8, grey 0.2, blur
-    0.5.
+    """SimCLR on CIFAR, the strong default: area 0.08 to 1, jitter 0.8/0.8/0.8/0.2 with p 0.8, grey 0.2, blur 0.5.
 
     Source: PKU-ML/adainf, cifar/augmentations/symmetric.yaml.
     """
@@ -219,9 +216,7 @@ def simclr() -> ViewPlan:
 
 @VIEWS.register("symmetric_weak", "SimCLR's views with half the jitter", "solo-learn, MoCo v2+ and SimSiam")
 def symmetric_weak() -> ViewPlan:
-    """As `simclr` with jitter 0.4/0.4/0.4/0.1. Source: PKU-ML/adainf,
-    cifar/augmentations/symmetric_weak.yaml.
-    """
+    """As `simclr` with jitter 0.4/0.4/0.4/0.1. Source: PKU-ML/adainf, cifar/augmentations/symmetric_weak.yaml."""
     return ViewPlan((ViewGroup(count=2, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1),))
 
 
@@ -286,16 +281,12 @@ def emp_ssl(n: int = 20) -> ViewPlan:
 
 @VIEWS.register("emp_ssl_imagenet", "n patches of a quarter of the image, any ratio", "Tong et al. 2023")
 def emp_ssl_imagenet(n: int = 20) -> ViewPlan:
-    """EMP-SSL on ImageNet-100: as `emp_ssl` but ratio 3/4 to 4/3 and bicubic. Source: tsb0601/EMP-SSL
-    (8fc3758).
-    """
+    """EMP-SSL on ImageNet-100: as `emp_ssl` but ratio 3/4 to 4/3 and bicubic. Source: tsb0601/EMP-SSL (8fc3758)."""
     return _patches(n, (3 / 4, 4 / 3), "bicubic")
 
 
 def _multi_crop(sizes: tuple[int, int], middle: tuple[float, float], locals_: int) -> ViewPlan:
-    """2 global crops with areas from middle[0] to 1 and `locals_` small ones with areas from 0.05 to
-    middle[1].
-    """
+    """Two large crops with areas from middle[0] to 1 and `locals_` small ones with areas from 0.05 to middle[1]."""
     large = ViewGroup(count=2, size=sizes[0], scale=(middle[0], 1.0), interpolation="bilinear")
     return ViewPlan((large, replace(large, count=locals_, size=sizes[1], scale=(0.05, middle[1]), role="local")))
 
