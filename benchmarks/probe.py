@@ -1,6 +1,6 @@
 """How long the probe takes: 50,000 x 512 train, 10,000 test, 10 and 100 classes, two threads.
 
-    python benchmarks/probe.py [--out benchmarks/results/DATE-probe] [--threads 2] [--seeds 2]
+    python benchmarks/probe.py [--out benchmarks/results/DATE-probe] [--threads 2] [--seeds 2] [--classes 10 100]
 
 Features are synthetic: class means plus correlated noise through a ReLU, with a spectrum that falls over two decades.
 scikit-learn's LogisticRegression (lbfgs) is fitted once per number of classes, on the same standardised features, at
@@ -116,10 +116,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=out, help="folder of result.json")
     parser.add_argument("--threads", type=int, default=2, help="threads torch may use (default 2)")
     parser.add_argument("--seeds", type=int, default=2, help="feature sets per number of classes (default 2)")
+    parser.add_argument("--classes", type=int, nargs="+", default=[10, 100], help="numbers of classes (default 10 100)")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     load, start = os.getloadavg()[0], time.perf_counter()
-    rows = [measure(classes, args.seeds) for classes in (10, 100)]
+    rows = [measure(classes, args.seeds) for classes in args.classes]
     for row in rows:  # last, so that scikit-learn's memory does not count as ours
         row["logistic"] = against_scikit_learn(row["classes"], row["linear"]["penalty"], seed=0)
     seconds = time.perf_counter() - start

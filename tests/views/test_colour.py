@@ -14,11 +14,12 @@ from swell.views import colour
 
 @pytest.fixture(scope="module")
 def pictures():
-    """uint8 [6, 24, 20, 3]: noise, smooth, dark, black, white, one grey."""
+    """uint8 [6, 24, 20, 3]: noise, smooth, green, black, white, one grey."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (6, 24, 20, 3), dtype=np.uint8)
     images[1] = np.linspace(0, 255, 24 * 20 * 3).reshape(24, 20, 3).astype(np.uint8)
     images[2] //= 4
+    images[2, ..., 1] += 150  # far from grey on average
     images[3], images[4], images[5] = 0, 255, 90
     return images
 
