@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
+
 from malformed_inputs import (
     LABELS,
     PICKLE,

@@ -3,7 +3,8 @@
     python benchmarks/views.py [--rounds 5] [--seconds 1.5] [--threads 2] [--device cpu] [--compile] [--out DIR]
 
 Random 32 x 32 images, batch 256, two views. The variants run in turn within every round, so that a ratio compares
-neighbours in time; rates count single views.
+neighbours in time; rates count single views. On a machine that others use too, set OMP_WAIT_POLICY=passive: with
+the default, OpenMP's threads spin at the end of every operation while the one they wait for has no core.
 """
 
 from __future__ import annotations
@@ -183,6 +184,7 @@ def main() -> None:
             "seconds": seconds,
             "device": f"{device.type} ({named})",
             "load_before": round(load, 2),
+            "wait_policy": os.environ.get("OMP_WAIT_POLICY", "the default"),
             "torch": torch.__version__,
             "commit": commit,
         },
