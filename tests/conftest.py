@@ -46,8 +46,15 @@ def made():
 def tiny():
     """A recipe of a second."""
     return Recipe(
-        backbone="conv6", width=0.25, batch_size=16, steps=8, optimizer="sgd", learning_rate=0.05, views=VIEWS["digits"](),
-        method_options={"hidden": 16, "outputs": 8}, precision="fp32",
+        backbone="conv6",
+        width=0.25,
+        batch_size=16,
+        steps=8,
+        optimizer="sgd",
+        learning_rate=0.05,
+        views=VIEWS["digits"](),
+        method_options={"hidden": 16, "outputs": 8},
+        precision="fp32",
     )
 
 

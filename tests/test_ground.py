@@ -99,7 +99,14 @@ def test_ledger_round_trip_and_total():
 
 
 def test_durations():
-    assert [duration(s) for s in (0.2, 59.4, 60, 3599, 3600, 86399)] == ["0 s", "59 s", "1:00", "59:59", "1:00:00", "23:59:59"]
+    assert [duration(s) for s in (0.2, 59.4, 60, 3599, 3600, 86399)] == [
+        "0 s",
+        "59 s",
+        "1:00",
+        "59:59",
+        "1:00:00",
+        "23:59:59",
+    ]
 
 
 def test_plain_progress_nests_into_one_display(monkeypatch, capsys):

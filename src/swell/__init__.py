@@ -19,10 +19,16 @@ if TYPE_CHECKING:
     from swell.verbs import generate, load, pretrain
 
 _HOME = {
-    "open": ("swell.data.open", "open_data"), "Source": ("swell.data.source", "Source"),
-    "Provenance": ("swell.data.source", "Provenance"), "InputError": ("swell.errors", "InputError"),
-    "Encoder": ("swell.estimator", "Encoder"), "Recipe": ("swell.recipes", "Recipe"), "Run": ("swell.run", "Run"),
-    "generate": ("swell.verbs", "generate"), "load": ("swell.verbs", "load"), "pretrain": ("swell.verbs", "pretrain"),
+    "open": ("swell.data.open", "open_data"),
+    "Source": ("swell.data.source", "Source"),
+    "Provenance": ("swell.data.source", "Provenance"),
+    "InputError": ("swell.errors", "InputError"),
+    "Encoder": ("swell.estimator", "Encoder"),
+    "Recipe": ("swell.recipes", "Recipe"),
+    "Run": ("swell.run", "Run"),
+    "generate": ("swell.verbs", "generate"),
+    "load": ("swell.verbs", "load"),
+    "pretrain": ("swell.verbs", "pretrain"),
 }
 __all__ = ["Encoder", "InputError", "Provenance", "Recipe", "Run", "Source", "generate", "load", "open", "pretrain"]
 

@@ -63,11 +63,23 @@ class Generate:
         from swell.files import read_json
         from swell.verbs import generate
 
-        path = generate(self.data, self.out, generator=self.generator, count=self.count, seed=self.seed,
-                        steps=self.steps, minutes=self.minutes, size=self.size, max_bad=self.max_bad, force=self.force)
+        path = generate(
+            self.data,
+            self.out,
+            generator=self.generator,
+            count=self.count,
+            seed=self.seed,
+            steps=self.steps,
+            minutes=self.minutes,
+            size=self.size,
+            max_bad=self.max_bad,
+            force=self.force,
+        )
         quality = read_json(path / "quality.json")
-        return ({"out": str(path), "count": self.count, "quality": quality, "ledger": read_json(path / "ledger.json")},
-                f"{self.count:,} samples in {path}; look at {path / 'samples.png'}")
+        return (
+            {"out": str(path), "count": self.count, "quality": quality, "ledger": read_json(path / "ledger.json")},
+            f"{self.count:,} samples in {path}; look at {path / 'samples.png'}",
+        )
 
 
 @dataclass(frozen=True)
@@ -108,8 +120,10 @@ class Pretrain:
         ledger = run.ledger
         cost = ledger.pretraining
         last = run.metrics[-1] if run.metrics else {}
-        text = (f"encoder in {run.path}: {cost.seconds:.0f} s, {cost.samples_real:,} real and "
-                f"{cost.samples_generated:,} generated samples; look at {run.path / 'report.html'}")
+        text = (
+            f"encoder in {run.path}: {cost.seconds:.0f} s, {cost.samples_real:,} real and "
+            f"{cost.samples_generated:,} generated samples; look at {run.path / 'report.html'}"
+        )
         return {"out": str(run.path), "loss": last.get("loss"), "ledger": ledger.to_dict()}, text
 
 
@@ -136,8 +150,10 @@ class Evaluate:
 
 def _probe_line(name: str, r: dict[str, Any]) -> str:
     few = r["few_shot"]
-    return (f"{name:12s} 1-shot {100 * few['1']:5.1f}  10-shot {100 * few['10']:5.1f}  kNN {100 * r['knn']['accuracy']:5.1f}"
-            f"  linear {100 * r['linear']['accuracy']:5.1f}  NMI {100 * r['clusters']['nmi']:5.1f}")
+    return (
+        f"{name:12s} 1-shot {100 * few['1']:5.1f}  10-shot {100 * few['10']:5.1f}  kNN {100 * r['knn']['accuracy']:5.1f}"
+        f"  linear {100 * r['linear']['accuracy']:5.1f}  NMI {100 * r['clusters']['nmi']:5.1f}"
+    )
 
 
 @dataclass(frozen=True)
@@ -209,12 +225,22 @@ class Doctor:
 
 
 def _listing(rows: list[dict[str, str]]) -> Result:
-    return rows, "\n".join(f"{r['name']:18s} {r['summary']}" + (f"  ({r['paper']})" if r["paper"] else "") for r in rows)
+    return rows, "\n".join(
+        f"{r['name']:18s} {r['summary']}" + (f"  ({r['paper']})" if r["paper"] else "") for r in rows
+    )
 
 
-COMMANDS: dict[str, Any] = {"demo": Demo, "generate": Generate, "pretrain": Pretrain, "evaluate": Evaluate,
-                            "embed": Embed, "methods": Methods, "generators": Generators, "recipes": Recipes,
-                            "doctor": Doctor}
+COMMANDS: dict[str, Any] = {
+    "demo": Demo,
+    "generate": Generate,
+    "pretrain": Pretrain,
+    "evaluate": Evaluate,
+    "embed": Embed,
+    "methods": Methods,
+    "generators": Generators,
+    "recipes": Recipes,
+    "doctor": Doctor,
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -232,8 +258,12 @@ class Parser(argparse.ArgumentParser):
 
 def parser_of(name: str, command: Any) -> Parser:
     """A parser from the fields of the dataclass `command`: one line of help per option, with its default."""
-    parser = Parser(f"swell {name}", description=command.__doc__, allow_abbrev=False,
-                    formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=28, width=200))
+    parser = Parser(
+        f"swell {name}",
+        description=command.__doc__,
+        allow_abbrev=False,
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=28, width=200),
+    )
     hints = get_type_hints(command)
     for f in fields(command):
         kinds = [kind for kind in get_args(hints[f.name]) or (hints[f.name],) if kind is not type(None)]
@@ -247,13 +277,22 @@ def parser_of(name: str, command: Any) -> Parser:
             continue
         required = f.default is MISSING
         shown = "required" if required else f"default: {f.metadata['shown'] if f.default is None else f.default}"
-        parser.add_argument(flag, dest=f.name, metavar=_metavar(f.name, kinds[0]), type=kinds[0], required=required,
-                            default=None if required else f.default, help=f"{text} ({shown})")
+        parser.add_argument(
+            flag,
+            dest=f.name,
+            metavar=_metavar(f.name, kinds[0]),
+            type=kinds[0],
+            required=required,
+            default=None if required else f.default,
+            help=f"{text} ({shown})",
+        )
     return parser
 
 
 def _metavar(name: str, kind: type) -> str:
-    return {int: "N", float: "X"}.get(kind) or {"out": "PATH", "inflate": "GEN", "recipe": "NAME|FILE"}.get(name, "NAME")
+    return {int: "N", float: "X"}.get(kind) or {"out": "PATH", "inflate": "GEN", "recipe": "NAME|FILE"}.get(
+        name, "NAME"
+    )
 
 
 def parse(argv: list[str]) -> Any:
@@ -266,8 +305,10 @@ def parse(argv: list[str]) -> Any:
     name = argv[0] if argv else "--help"
     if name in ("--help", "-h"):
         lines = [f"  {verb:12s}{command.__doc__}" for verb, command in COMMANDS.items()]
-        print("usage: swell COMMAND ...\n\nPre-train encoders on unlabelled images with generated data, and measure "
-              "whether those data help.\n\n" + "\n".join(lines) + "\n\nswell COMMAND --help shows its options.")
+        print(
+            "usage: swell COMMAND ...\n\nPre-train encoders on unlabelled images with generated data, and measure "
+            "whether those data help.\n\n" + "\n".join(lines) + "\n\nswell COMMAND --help shows its options."
+        )
         raise SystemExit(0)
     if name == "--version":
         from swell import __version__

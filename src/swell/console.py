@@ -43,8 +43,16 @@ class Progress:
     progress into what the rate counts (steps into samples).
     """
 
-    def __init__(self, title: str, total: float, unit: str = "", per_unit: float = 1.0, rate_unit: str = "",
-                 quiet: bool = False, start_at: float = 0.0) -> None:
+    def __init__(
+        self,
+        title: str,
+        total: float,
+        unit: str = "",
+        per_unit: float = 1.0,
+        rate_unit: str = "",
+        quiet: bool = False,
+        start_at: float = 0.0,
+    ) -> None:
         self.title, self.total, self.unit = title, total, unit
         self.per_unit, self.rate_unit, self.quiet = per_unit, rate_unit or unit, quiet
         self.started = self._last_line = time.monotonic()
@@ -61,8 +69,9 @@ class Progress:
         _active.append(self)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         _active.remove(self)
         if self._rich is not None:
             self._rich.stop()
@@ -107,8 +116,14 @@ class Progress:
             from rich.progress import BarColumn, TaskProgressColumn, TextColumn
             from rich.progress import Progress as RichProgress
 
-            self._rich = RichProgress(TaskProgressColumn(), BarColumn(30), TextColumn("{task.description}", markup=False),
-                                      console=Console(stderr=True), transient=True, refresh_per_second=4)
+            self._rich = RichProgress(
+                TaskProgressColumn(),
+                BarColumn(30),
+                TextColumn("{task.description}", markup=False),
+                console=Console(stderr=True),
+                transient=True,
+                refresh_per_second=4,
+            )
             self._rich.start()
             self._task = self._rich.add_task("", total=self.total)
         self._rich.update(self._task, completed=self.done, description=line)

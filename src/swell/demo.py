@@ -129,8 +129,14 @@ def run_arm(out: Path, arm: Arm, seed: int, steps: int) -> dict[str, Any]:
     from swell.verbs import pretrain
 
     folder = arm_folder(out, arm.name, seed)
-    pretrain("builtin:digits:train", folder, inflate=out / "generated" if arm.generated else None,
-             recipe=arm_recipe(arm, seed, steps), resume=True, quiet=True)
+    pretrain(
+        "builtin:digits:train",
+        folder,
+        inflate=out / "generated" if arm.generated else None,
+        recipe=arm_recipe(arm, seed, steps),
+        resume=True,
+        quiet=True,
+    )
     run = Run(folder)
     train, test = (open_data(f"builtin:digits:{part}", labels=True) for part in ("train", "test"))
     recipe = run.recipe
@@ -149,16 +155,24 @@ def _pretrain_all(out: Path, jobs: list[tuple[Arm, int]], steps: int) -> list[di
     """All arms and seeds, as many at once as there are cores (these nets are too small for more than one thread)."""
     workers = min(len(jobs), len(all_cores()), 8)
     progress = Progress("pre-train and probe", len(jobs) * steps, "steps")
-    with progress as bar, _unbound(), ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), start_worker, (1,)) as pool:
+    with (
+        progress as bar,
+        _unbound(),
+        ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), start_worker, (1,)) as pool,
+    ):
         waiting: dict[Future[dict[str, Any]], tuple[Arm, int]] = {
-            pool.submit(run_arm, out, arm, seed, steps): (arm, seed) for arm, seed in jobs}
+            pool.submit(run_arm, out, arm, seed, steps): (arm, seed) for arm, seed in jobs
+        }
         pending, results = set(waiting), {}
         while pending:
             done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in done:
                 results[waiting[future]] = future.result()
             under_way = sum(_steps_logged(arm_folder(out, *_name(waiting[f]))) for f in pending)
-            bar.update(min(len(results) * steps + under_way, len(jobs) * steps), note=f"{len(results)} of {len(jobs)} runs done")
+            bar.update(
+                min(len(results) * steps + under_way, len(jobs) * steps),
+                note=f"{len(results)} of {len(jobs)} runs done",
+            )
     return [results[job] for job in jobs]
 
 
@@ -187,9 +201,22 @@ def _unbound() -> Iterator[None]:
             os.environ["OMP_PROC_BIND"] = old
 
 
-def _collect(out: Path, settings: dict[str, Any], evaluations: list[dict[str, Any]], train: Source, test: Source,
-             seconds: float) -> dict[str, Any]:
-    return {"settings": settings, "data": {"train": len(train), "test": len(test), "origin": "builtin:digits"},
-            "arms": [{"name": arm.name, "weight": arm.weight if arm.generated else None, "strength": arm.strength,
-                      "runs": [e for e in evaluations if e["arm"] == arm.name]} for arm in ARMS],
-            "quality": read_json(out / "generated" / "quality.json"), "seconds": seconds, "took": duration(seconds)}
+def _collect(
+    out: Path, settings: dict[str, Any], evaluations: list[dict[str, Any]], train: Source, test: Source, seconds: float
+) -> dict[str, Any]:
+    return {
+        "settings": settings,
+        "data": {"train": len(train), "test": len(test), "origin": "builtin:digits"},
+        "arms": [
+            {
+                "name": arm.name,
+                "weight": arm.weight if arm.generated else None,
+                "strength": arm.strength,
+                "runs": [e for e in evaluations if e["arm"] == arm.name],
+            }
+            for arm in ARMS
+        ],
+        "quality": read_json(out / "generated" / "quality.json"),
+        "seconds": seconds,
+        "took": duration(seconds),
+    }

@@ -20,9 +20,19 @@ class Encoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     `fit` trains in a temporary folder, or leaves the run in `out`. Labels (y) are ignored.
     """
 
-    def __init__(self, method: str = "simclr", recipe: str | Recipe = "default", steps: int | None = None,
-                 epochs: float | None = None, minutes: float | None = None, strength: float | str | None = None,
-                 inflate: Any = None, weight: float | None = None, seed: int = 0, out: str | None = None) -> None:
+    def __init__(
+        self,
+        method: str = "simclr",
+        recipe: str | Recipe = "default",
+        steps: int | None = None,
+        epochs: float | None = None,
+        minutes: float | None = None,
+        strength: float | str | None = None,
+        inflate: Any = None,
+        weight: float | None = None,
+        seed: int = 0,
+        out: str | None = None,
+    ) -> None:
         self.method, self.recipe = method, recipe
         self.steps, self.epochs, self.minutes = steps, epochs, minutes
         self.strength, self.inflate, self.weight, self.seed, self.out = strength, inflate, weight, seed, out

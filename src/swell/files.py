@@ -15,7 +15,16 @@ from typing import Any
 
 from swell.errors import InputError
 
-_USER_SIDE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
+_USER_SIDE = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+}
 
 
 @contextlib.contextmanager
@@ -31,8 +40,11 @@ def told_as_input_error(path: Path | str) -> Iterator[None]:
         if error.errno not in _USER_SIDE:
             raise
         reason = os.strerror(error.errno or 0).lower()
-        raise InputError(f"cannot write {path} ({reason})", "a writable place with free space",
-                         "choose another --out or free some space") from error
+        raise InputError(
+            f"cannot write {path} ({reason})",
+            "a writable place with free space",
+            "choose another --out or free some space",
+        ) from error
 
 
 @contextlib.contextmanager

@@ -50,17 +50,30 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise InputError(f"{name} {value}", "a number above 0", f"give --{name} with a positive number")
-        for name, low, high in (("strength", 0.0, 1.0), ("warmup", 0.0, 0.999), ("momentum", 0.0, 0.999999),
-                                ("learning_rate", 0.0, 1e6), ("weight_decay", 0.0, 1e6), ("width", 0.01, 64.0),
-                                ("weight", 1e-9, 1e12), ("batch_size", 2, 10**7)):
+        for name, low, high in (
+            ("strength", 0.0, 1.0),
+            ("warmup", 0.0, 0.999),
+            ("momentum", 0.0, 0.999999),
+            ("learning_rate", 0.0, 1e6),
+            ("weight_decay", 0.0, 1e6),
+            ("width", 0.01, 64.0),
+            ("weight", 1e-9, 1e12),
+            ("batch_size", 2, 10**7),
+        ):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
                 raise InputError(f"{name} {value!r}", f"a number from {low:g} to {high:g}")
-        for name, allowed in (("precision", ("auto", "fp32", "bf16")), ("mixing", ("stratified", "bernoulli")),
-                              ("optimizer", ("lars", "sgd", "adamw"))):
+        for name, allowed in (
+            ("precision", ("auto", "fp32", "bf16")),
+            ("mixing", ("stratified", "bernoulli")),
+            ("optimizer", ("lars", "sgd", "adamw")),
+        ):
             if getattr(self, name) not in allowed:
-                raise InputError(f"{name} {getattr(self, name)!r}", f"one of {', '.join(allowed)}",
-                                 suggest(str(getattr(self, name)), allowed))
+                raise InputError(
+                    f"{name} {getattr(self, name)!r}",
+                    f"one of {', '.join(allowed)}",
+                    suggest(str(getattr(self, name)), allowed),
+                )
         if isinstance(self.views, str) and self.views != "auto" and self.views not in VIEWS:
             names = [entry.name for entry in VIEWS]
             raise InputError(f"views {self.views!r}", "auto or a view preset", suggest(self.views, names))
@@ -85,13 +98,17 @@ class Recipe:
         for key, item in out.items():
             default = known[key].default
             whole = {"steps": int, "batch_size": int, "seed": int}.get(key)
-            wrong = (whole is int and (not isinstance(item, int) or isinstance(item, bool))) or \
-                (isinstance(default, str) and key != "views" and not isinstance(item, str)) or \
-                (isinstance(default, bool) and not isinstance(item, bool)) or \
-                (key == "method_options" and not isinstance(item, dict)) or \
-                (key in ("epochs", "minutes") and not isinstance(item, (int, float)))
+            wrong = (
+                (whole is int and (not isinstance(item, int) or isinstance(item, bool)))
+                or (isinstance(default, str) and key != "views" and not isinstance(item, str))
+                or (isinstance(default, bool) and not isinstance(item, bool))
+                or (key == "method_options" and not isinstance(item, dict))
+                or (key in ("epochs", "minutes") and not isinstance(item, (int, float)))
+            )
             if wrong:
-                raise InputError(f"{origin}: {key} = {item!r}", f"a value like {default!r}" if whole is None else "a whole number")
+                raise InputError(
+                    f"{origin}: {key} = {item!r}", f"a value like {default!r}" if whole is None else "a whole number"
+                )
         return cls(**out)
 
     def with_budget(self, **budget: float | None) -> Recipe:
@@ -129,7 +146,9 @@ def read_recipe(path: Path | str) -> tuple[Recipe, dict[str, str], dict[str, dic
     stored = read_toml(path)
     data, provenance = stored.pop("data", {}), stored.pop("provenance", {})
     if not isinstance(data, dict) or not isinstance(provenance, dict):
-        raise InputError(f"{path}: data or provenance that is no table", "the file as swell wrote it", "mend or remove them")
+        raise InputError(
+            f"{path}: data or provenance that is no table", "the file as swell wrote it", "mend or remove them"
+        )
     return Recipe.from_dict(stored, str(path)), data, provenance
 
 
@@ -145,8 +164,17 @@ def digits() -> Recipe:
 
     Expected scores and times: `benchmarks/results/*-demo`.
     """
-    return Recipe(backbone="conv6", views="digits", batch_size=256, steps=400, optimizer="adamw", learning_rate=2e-3,
-                  weight_decay=1e-4, warmup=0.05, method_options={"hidden": 256, "outputs": 64})
+    return Recipe(
+        backbone="conv6",
+        views="digits",
+        batch_size=256,
+        steps=400,
+        optimizer="adamw",
+        learning_rate=2e-3,
+        weight_decay=1e-4,
+        warmup=0.05,
+        method_options={"hidden": 256, "outputs": 64},
+    )
 
 
 @RECIPES.register("cifar10-2cores", "a narrow ResNet-18 by SimCLR in 15 minutes of two cores")
@@ -155,8 +183,16 @@ def cifar10_two_cores() -> Recipe:
 
     Expected scores: `benchmarks/results/*-cifar10-15min`.
     """
-    return Recipe(width=0.25, minutes=15, batch_size=256, optimizer="sgd", learning_rate=0.12, weight_decay=5e-4,
-                  warmup=0.05, method_options={"hidden": 512, "outputs": 128})
+    return Recipe(
+        width=0.25,
+        minutes=15,
+        batch_size=256,
+        optimizer="sgd",
+        learning_rate=0.12,
+        weight_decay=5e-4,
+        warmup=0.05,
+        method_options={"hidden": 512, "outputs": 128},
+    )
 
 
 @RECIPES.register("adainf-cifar10", "AdaInf's published SimCLR setting; for a GPU, untested here at full length")

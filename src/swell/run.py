@@ -32,7 +32,11 @@ class Run:
     def __init__(self, path: Path | str, device: str = "auto") -> None:
         self.path = Path(path)
         if not (self.path / "encoder.safetensors").exists():
-            finish = "finish it with --resume" if (self.path / "recipe.toml").exists() else "give a folder made by swell pretrain"
+            finish = (
+                "finish it with --resume"
+                if (self.path / "recipe.toml").exists()
+                else "give a folder made by swell pretrain"
+            )
             raise InputError(str(path), "a finished run (encoder.safetensors in it)", finish)
         self.encoder = load_encoder(self.path).to(pick_device(device))
 
@@ -65,15 +69,20 @@ class Run:
         size = options.pop("size", None) or (shape[1] if shape[1] == shape[2] else None)
         source = open_data(data, labels=labels, size=size, **options)
         if source.shape != tuple(shape):
-            raise InputError(f"samples of shape {list(source.shape)}", f"the run's shape {list(shape)}",
-                             "evaluate on data of the same kind")
+            raise InputError(
+                f"samples of shape {list(source.shape)}",
+                f"the run's shape {list(shape)}",
+                "evaluate on data of the same kind",
+            )
         return source
 
     def encode(self, data: Any) -> np.ndarray:
         """Features float32 [N, D] of anything `swell.open` takes; of whole, clean samples."""
         return self.encoder.encode(self.open(data, quiet=True).samples)
 
-    def evaluate(self, data: Any, test: Any = None, labels: bool | str = True, baselines: bool = True) -> dict[str, Any]:
+    def evaluate(
+        self, data: Any, test: Any = None, labels: bool | str = True, baselines: bool = True
+    ) -> dict[str, Any]:
         """Probe the frozen encoder on labelled data, write `evaluation.json` and the report, return the former.
 
         Without `test`, built-in sets use their own test split and other data a stratified 70/30 split of seed 0.
@@ -91,9 +100,12 @@ class Run:
         ledger.evaluation.seconds += result["cost"]["seconds"]
         ledger.evaluation.forwards += result["cost"]["forwards"]
         ledger.note_memory()
-        result["data"] = {"train": train_source.fingerprint, "test": test_source.fingerprint,
-                          "origin": train_source.provenance.origin,
-                          "train_seen_in_pretraining": train_source.fingerprint == self.data_fingerprints.get("real")}
+        result["data"] = {
+            "train": train_source.fingerprint,
+            "test": test_source.fingerprint,
+            "origin": train_source.provenance.origin,
+            "train_seen_in_pretraining": train_source.fingerprint == self.data_fingerprints.get("real"),
+        }
         result["ledger"] = ledger.to_dict()
         write_json(self.path / "evaluation.json", result)
         write_json(self.path / "ledger.json", ledger.to_dict())
@@ -125,6 +137,7 @@ def load_encoder(path: Path) -> Encoder:
         encoder.load_state_dict(load_file(path / "encoder.safetensors"))
     except (SafetensorError, RuntimeError, OSError) as error:
         reason = str(error).splitlines()[0][:100]
-        raise InputError(f"{path / 'encoder.safetensors'} ({reason})", "the weights swell wrote",
-                         "finish or repeat the run") from None
+        raise InputError(
+            f"{path / 'encoder.safetensors'} ({reason})", "the weights swell wrote", "finish or repeat the run"
+        ) from None
     return encoder.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]

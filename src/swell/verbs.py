@@ -25,23 +25,59 @@ def load(path: Path | str, device: str = "auto") -> Run:
     return Run(path, device)
 
 
-def generate(data: Any, out: Path | str, *, generator: str = "diffusion", count: int = 10_000, seed: int = 0,
-             steps: int | None = None, minutes: float | None = None, size: int | None = None, max_bad: float = 0.01,
-             force: bool = False, quiet: bool = False) -> Path:
+def generate(
+    data: Any,
+    out: Path | str,
+    *,
+    generator: str = "diffusion",
+    count: int = 10_000,
+    seed: int = 0,
+    steps: int | None = None,
+    minutes: float | None = None,
+    size: int | None = None,
+    max_bad: float = 0.01,
+    force: bool = False,
+    quiet: bool = False,
+) -> Path:
     """Train a generator on `data`, sample `count` from it, judge the samples; returns the GEN folder `out`."""
     from swell.generators.generate import generate as make
 
     source = open_data(data, size=size, max_bad=max_bad, quiet=quiet)
-    return make(source, Path(out), generator=generator, count=count, seed=seed, steps=steps, minutes=minutes,
-                force=force, quiet=quiet)
+    return make(
+        source,
+        Path(out),
+        generator=generator,
+        count=count,
+        seed=seed,
+        steps=steps,
+        minutes=minutes,
+        force=force,
+        quiet=quiet,
+    )
 
 
-def pretrain(data: Any, out: Path | str, *, method: str | None = None, inflate: Any = None,
-             weight: float | str | None = None, strength: float | str | None = None, steps: int | None = None,
-             epochs: float | None = None, minutes: float | None = None, recipe: str | Recipe = "default",
-             seed: int | None = None, size: int | None = None, max_bad: float = 0.01, device: str = "auto",
-             resume: bool = False, checkpoint_seconds: float = 60.0, allow_label_leak: bool = False,
-             quiet: bool = False, **changes: Any) -> Run:
+def pretrain(
+    data: Any,
+    out: Path | str,
+    *,
+    method: str | None = None,
+    inflate: Any = None,
+    weight: float | str | None = None,
+    strength: float | str | None = None,
+    steps: int | None = None,
+    epochs: float | None = None,
+    minutes: float | None = None,
+    recipe: str | Recipe = "default",
+    seed: int | None = None,
+    size: int | None = None,
+    max_bad: float = 0.01,
+    device: str = "auto",
+    resume: bool = False,
+    checkpoint_seconds: float = 60.0,
+    allow_label_leak: bool = False,
+    quiet: bool = False,
+    **changes: Any,
+) -> Run:
     """Train an encoder on `data`, with the GEN folder (or Source) `inflate` mixed in; returns the run.
 
     `recipe` is a name, a TOML file or a Recipe; everything given beside it replaces its value, `changes` by the
@@ -59,7 +95,9 @@ def pretrain(data: Any, out: Path | str, *, method: str | None = None, inflate: 
     final = replace(base, **{key: value for key, value in given.items() if value is not None})
     final = final.with_budget(steps=steps, epochs=epochs, minutes=minutes)
     if inflate is None and weight is not None:
-        raise InputError(f"weight {weight} without generated samples", "--inflate GEN beside --weight", "give both or neither")
+        raise InputError(
+            f"weight {weight} without generated samples", "--inflate GEN beside --weight", "give both or neither"
+        )
     real = open_data(data, size=size, max_bad=max_bad, quiet=quiet)
     generated, ledger = _generated(inflate, real, allow_label_leak)
     operation = Operation(resume, checkpoint_seconds, device, quiet)
@@ -93,8 +131,11 @@ def _generated(inflate: Any, real: Source, allow_label_leak: bool) -> tuple[Sour
         ledger = Ledger.from_dict({k: v for k, v in stored.items() if k != "total"}) if stored else None
     origin = source.provenance
     if origin.labels_used and not allow_label_leak:
-        raise InputError(f"--inflate {origin.origin} (its generator used labels)", "samples made without labels",
-                         "give --allow-label-leak to use them all the same; the report will say so")
+        raise InputError(
+            f"--inflate {origin.origin} (its generator used labels)",
+            "samples made without labels",
+            "give --allow-label-leak to use them all the same; the report will say so",
+        )
     if origin.trained_on and origin.trained_on != real.fingerprint:
         warn(f"{origin.origin} was generated from other data than these; make sure that no test sample was among them")
     return source.unlabelled(), ledger

@@ -1,4 +1,6 @@
-"""GEN folders: what goes in comes out, damage is noticed, a failure leaves nothing behind and destroys nothing."""
+"""GEN folders: what goes in comes out, damage is noticed, a failure leaves nothing behind and destroys
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,12 @@ def images(count: int = 25) -> np.ndarray:
 
 def small_shards(out: Path, samples: np.ndarray) -> Path:
     with new_gen(out) as folder:
-        rows = write_shards(folder, lambda count, first: samples[first : first + count], len(samples), shard_size=10)
-        write_manifest(folder, rows, shape=samples.shape[1:], dtype=str(samples.dtype), provenance=PROVENANCE, seed=4)
+        rows = write_shards(
+            folder, lambda count, first: samples[first : first + count], len(samples), shard_size=10
+        )
+        write_manifest(
+            folder, rows, shape=samples.shape[1:], dtype=str(samples.dtype), provenance=PROVENANCE, seed=4
+        )
     return out
 
 
@@ -34,7 +40,9 @@ def edit_manifest(out: Path, **changes: Any) -> None:
     (out / "manifest.json").write_text(json.dumps(manifest | changes))
 
 
-@pytest.mark.parametrize("samples", [images(), np.random.default_rng(1).standard_normal((7, 3)).astype(np.float32)])
+@pytest.mark.parametrize(
+    "samples", [images(), np.random.default_rng(1).standard_normal((7, 3)).astype(np.float32)]
+)
 def test_round_trip_keeps_every_value_and_the_provenance(tmp_path: Path, samples: np.ndarray) -> None:
     source = open_gen(write_gen(tmp_path / "gen", samples, PROVENANCE, seed=3))
     assert source.samples.dtype == samples.dtype
@@ -47,9 +55,17 @@ def test_shards_join_in_order_and_are_the_same_bytes_every_time(tmp_path: Path) 
     first, second = small_shards(tmp_path / "a", images()), small_shards(tmp_path / "b", images())
     manifest = json.loads((first / "manifest.json").read_text())
     assert [(row["file"], row["first"], row["count"]) for row in manifest["shards"]] == [
-        ("shard-00000.npz", 0, 10), ("shard-00001.npz", 10, 10), ("shard-00002.npz", 20, 5)]
+        ("shard-00000.npz", 0, 10),
+        ("shard-00001.npz", 10, 10),
+        ("shard-00002.npz", 20, 5),
+    ]
     assert manifest["format"] == "swell-gen-1"
-    assert (manifest["count"], manifest["shape"], manifest["dtype"], manifest["seed"]) == (25, [3, 4, 5], "uint8", 4)
+    assert (manifest["count"], manifest["shape"], manifest["dtype"], manifest["seed"]) == (
+        25,
+        [3, 4, 5],
+        "uint8",
+        4,
+    )
     for row in manifest["shards"]:
         content = (first / row["file"]).read_bytes()
         assert row["sha256"] == hashlib.sha256(content).hexdigest()
@@ -63,8 +79,14 @@ def flip(shard: Path) -> None:
     shard.write_bytes(content)
 
 
-@pytest.mark.parametrize(("damage", "says"), [
-    (flip, "checksum"), (lambda s: s.write_bytes(s.read_bytes()[:-20]), "checksum"), (Path.unlink, "missing")])
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (flip, "checksum"),
+        (lambda s: s.write_bytes(s.read_bytes()[:-20]), "checksum"),
+        (Path.unlink, "missing"),
+    ],
+)
 def test_damaged_shard_is_named_with_what_to_do(tmp_path: Path, damage: Any, says: str) -> None:
     out = small_shards(tmp_path / "gen", images())
     damage(out / "shard-00001.npz")
@@ -89,7 +111,12 @@ def replace_shard(out: Path, content: bytes) -> None:
 def test_objects_in_a_shard_are_refused_unread(tmp_path: Path) -> None:
     out = small_shards(tmp_path / "gen", images())
     np.savez(tmp_path / "bad.npz", images=np.array([Explosive()] * 10, dtype=object))
-    for content in ((tmp_path / "bad.npz").read_bytes(), pickle.dumps(Explosive()), b"", b"PK\x03\x04 no archive"):
+    for content in (
+        (tmp_path / "bad.npz").read_bytes(),
+        pickle.dumps(Explosive()),
+        b"",
+        b"PK\x03\x04 no archive",
+    ):
         replace_shard(out, content)
         with pytest.raises(InputError, match=r"shard-00000\.npz"):
             open_gen(out)
@@ -104,10 +131,20 @@ def test_shard_that_disagrees_with_the_manifest_is_refused(tmp_path: Path, array
         open_gen(out)
 
 
-@pytest.mark.parametrize("changes", [
-    {"format": "swell-gen-2"}, {"count": 24}, {"shape": None}, {"shape": [3, 4, 0]}, {"dtype": "object"}, {"provenance": {"kind": "x"}},
-    {"shards": []}, {"shards": [{"file": "../shard-00000.npz", "first": 0, "count": 25, "sha256": ""}]},
-    {"provenance": {"kind": "real", "origin": "photos"}}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format": "swell-gen-2"},
+        {"count": 24},
+        {"shape": None},
+        {"shape": [3, 4, 0]},
+        {"dtype": "object"},
+        {"provenance": {"kind": "x"}},
+        {"shards": []},
+        {"shards": [{"file": "../shard-00000.npz", "first": 0, "count": 25, "sha256": ""}]},
+        {"provenance": {"kind": "real", "origin": "photos"}},
+    ],
+)
 def test_manifest_that_is_not_ours_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
     out = small_shards(tmp_path / "gen", images())
     edit_manifest(out, **changes)
@@ -137,9 +174,12 @@ def test_interrupted_writing_leaves_nothing(tmp_path: Path, failure: type[BaseEx
 
 def test_failed_replacement_keeps_the_earlier_result(tmp_path: Path) -> None:
     out = write_gen(tmp_path / "gen", images(5), PROVENANCE)
-    with pytest.raises(RuntimeError), new_gen(out, force=True) as folder:
-        write_shards(folder, lambda count, first: images(count), 5)
-        raise RuntimeError
+
+    def draw(count: int, first: int) -> np.ndarray:
+        raise RuntimeError("the disk is on fire")
+
+    with pytest.raises(RuntimeError, match="fire"), new_gen(out, force=True) as folder:
+        write_shards(folder, draw, 5)
     np.testing.assert_array_equal(open_gen(out).samples, images(5))
     assert [path.name for path in tmp_path.iterdir()] == ["gen"]
 

@@ -17,7 +17,13 @@ def test_real_share_is_adainfs_formula():
 
 
 @settings(max_examples=60, deadline=None)
-@given(n=st.integers(2, 400), m=st.integers(0, 400), batch=st.integers(2, 64), weight=st.floats(0.01, 50), seed=st.integers(0, 9))
+@given(
+    n=st.integers(2, 400),
+    m=st.integers(0, 400),
+    batch=st.integers(2, 64),
+    weight=st.floats(0.01, 50),
+    seed=st.integers(0, 9),
+)
 def test_stratified_shares_are_exact_and_batches_full(n, m, batch, weight, seed):
     mix = Mixture(n, m, batch=batch, weight=weight, seed=seed)
     reals = 0

@@ -1,4 +1,6 @@
-"""The diffusion generator: its loss against a derivation in float64, its addressing to the last bit, its files, its learning."""
+"""The diffusion generator: its loss against a derivation in float64, its addressing to the last bit, its
+files, its learning.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,9 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from swell.errors import InputError
-from swell.generators.diffusion import EDM, Diffusion
-from swell.generators.quality import classifier_accuracy
+from swell.generators.diffusion import Diffusion
+from swell.generators.edm import EDM, HeldOutLoss
+from swell.generators.quality import judge
 from swell.generators.registry import GENERATORS, load_generator, split_held_out
 
 
@@ -26,10 +29,11 @@ def digits() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def fitted() -> Diffusion:
-    return Diffusion(width=96, depth=2, batch=128, device="cpu").fit(digits()[:1257], seed=3, steps=500, quiet=True)
+    model = Diffusion(width=128, depth=2, batch=64, lr=4e-3, dropout=0.0, device="cpu")
+    return model.fit(digits()[:1257], seed=3, steps=800, quiet=True)
 
 
-# ---- formulas --------------------------------------------------------------------------------------------------------------
+# ---- formulas ----------------------------------------------------------------------------------------
 
 
 def linear_network(x: Tensor, c_noise: Tensor) -> Tensor:
@@ -37,9 +41,16 @@ def linear_network(x: Tensor, c_noise: Tensor) -> Tensor:
 
 
 def test_loss_is_the_papers_in_float64() -> None:
-    """Element by element with plain floats, from table 1: lambda = 1 / c_out^2 and D = c_skip x + c_out F(c_in x, ln(sigma) / 4)."""
+    """Element by element with plain floats, from table 1: lambda = 1 / c_out^2 and D = c_skip x + c_out
+    F(c_in x, ln(sigma) / 4).
+    """
     rng = np.random.default_rng(0)
-    y, n, sigma, sd = rng.standard_normal((3, 2, 2, 2)), rng.standard_normal((3, 2, 2, 2)), (0.01, 0.7, 30.0), 0.8
+    y, n, sigma, sd = (
+        rng.standard_normal((3, 2, 2, 2)),
+        rng.standard_normal((3, 2, 2, 2)),
+        (0.01, 0.7, 30.0),
+        0.8,
+    )
     errors = []
     for b in range(3):
         s = sigma[b]
@@ -48,24 +59,34 @@ def test_loss_is_the_papers_in_float64() -> None:
             c_out = s * sd / math.sqrt(sd * sd + s * s)
             f = 0.3 * x / math.sqrt(sd * sd + s * s) + 0.1 * math.log(s) / 4
             errors.append((sd * sd / (s * s + sd * sd) * x + c_out * f - clean) ** 2 / c_out**2)
-    got = EDM(sd).loss(linear_network, torch.tensor(y), torch.tensor(sigma, dtype=torch.float64), torch.tensor(n))
+    got = EDM(sd).loss(
+        linear_network, torch.tensor(y), torch.tensor(sigma, dtype=torch.float64), torch.tensor(n)
+    )
     assert float(got) == pytest.approx(sum(errors) / len(errors), rel=1e-10)
 
 
 def test_denoiser_keeps_clean_input_and_distrusts_pure_noise() -> None:
     x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     edm = EDM(0.5)
-    torch.testing.assert_close(edm.denoise(linear_network, x, torch.full((4,), 1e-9, dtype=torch.float64)), x, atol=1e-7, rtol=0)
-    silent = edm.denoise(lambda x, c: torch.zeros_like(x), 80 * x, torch.full((4,), 80.0, dtype=torch.float64))
+    torch.testing.assert_close(
+        edm.denoise(linear_network, x, torch.full((4,), 1e-9, dtype=torch.float64)), x, atol=1e-7, rtol=0
+    )
+    silent = edm.denoise(
+        lambda x, c: torch.zeros_like(x), 80 * x, torch.full((4,), 80.0, dtype=torch.float64)
+    )
     assert silent.abs().max() < 0.05
 
 
 def test_loss_of_the_ideal_network_is_the_same_at_every_noise_level() -> None:
-    """For Gaussian data the ideal F is 0 and the weighted loss is exactly 1 in expectation, whatever sigma."""
+    """For Gaussian data the ideal F is 0 and the weighted loss is exactly 1 in expectation, whatever
+    sigma.
+    """
     rng = torch.Generator().manual_seed(0)
     y, n = (torch.randn(200_000, 1, generator=rng, dtype=torch.float64) for _ in range(2))
     for sigma in (0.02, 0.5, 20.0):
-        loss = EDM(1.0).loss(lambda x, c: torch.zeros_like(x), y, torch.full((len(y),), sigma, dtype=torch.float64), n)
+        loss = EDM(1.0).loss(
+            lambda x, c: torch.zeros_like(x), y, torch.full((len(y),), sigma, dtype=torch.float64), n
+        )
         assert float(loss) == pytest.approx(1, rel=0.02)
 
 
@@ -75,7 +96,7 @@ def test_noise_levels_are_the_papers_at_its_scale_and_follow_the_data() -> None:
     torch.testing.assert_close(EDM(5.0).sigma_of(z), 10 * EDM(0.5).sigma_of(z))
 
 
-# ---- addressing ------------------------------------------------------------------------------------------------------------
+# ---- addressing --------------------------------------------------------------------------------------
 
 
 def test_sample_depends_on_seed_and_index_to_the_last_bit(fitted: Diffusion) -> None:
@@ -101,44 +122,53 @@ def test_vectors_are_addressable_to_the_last_bit_too() -> None:
 
 def test_training_is_a_function_of_the_seed_and_leaves_global_randomness_alone(tmp_path: Path) -> None:
     state = torch.random.get_rng_state()
-    made = [Diffusion(width=32, depth=1, device="cpu").fit(digits()[:200], seed=seed, steps=20, quiet=True) for seed in (1, 1, 2)]
+    made = [
+        Diffusion(width=32, depth=1, device="cpu").fit(digits()[:200], seed=seed, steps=20, quiet=True)
+        for seed in (1, 1, 2)
+    ]
     assert torch.equal(state, torch.random.get_rng_state())
     first, again, other = (model.sample(8, seed=0) for model in made)
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
 
 
-# ---- learning --------------------------------------------------------------------------------------------------------------
+# ---- learning ----------------------------------------------------------------------------------------
 
 
 def test_digits_are_learnt_and_beat_shuffled_pixels(fitted: Diffusion) -> None:
     losses = [row["held_out_loss"] for row in fitted.history]
     assert losses[0] > 0.9  # an untrained network is the scalar Gaussian's denoiser
     assert min(losses) < 0.55
-    real = digits()[:1257].reshape(1257, 64)
-    made = fitted.sample(1257, seed=0).reshape(1257, 64)
+    real = digits()[:1257]
+    kept, aside = split_held_out(1257, 3)
     rng = np.random.default_rng(0)
-    shuffled = np.stack([rng.permutation(pixel) for pixel in real.T], axis=1)
-    ours, control = (classifier_accuracy(real / 16.0, rows / 16.0) for rows in (made, shuffled))
-    assert ours < control - 0.03
+    shuffled = np.stack([rng.permutation(pixel) for pixel in real.reshape(1257, 64).T], axis=1)
+    ours = judge(fitted.sample(1257, seed=0), real[kept], real[aside])
+    control = judge(shuffled.reshape(real.shape), real[kept], real[aside])
+    assert ours["c2st"] < control["c2st"] - 0.08
+    assert ours["frechet_ratio"] < control["frechet_ratio"] / 3
+    assert (ours["exact_copies"], ours["copy_distance_ratio"] > 0.9) == (0, True)
 
 
 def test_best_held_out_weights_are_the_ones_kept() -> None:
-    """On 40 samples with a long budget the held-out loss rises again; what is kept is the lowest point, not the end."""
-    model = Diffusion(width=128, depth=2, lr=5e-3, dropout=0.0, device="cpu").fit(digits()[:40], steps=400, quiet=True)
+    """On 40 samples with a long budget the held-out loss rises again; what is kept is the lowest point, not
+    the end.
+    """
+    model = Diffusion(width=128, depth=2, lr=5e-3, dropout=0.0, device="cpu").fit(
+        digits()[:40], steps=400, quiet=True
+    )
     losses = [row["held_out_loss"] for row in model.history]
     assert losses[-1] > min(losses) * 1.02
     fitted, (_, aside) = model._ready(), split_held_out(40, 0)
-    from swell.generators.diffusion import _HeldOutLoss
-
-    check = _HeldOutLoss(fitted, fitted.codec.stored(digits()[:40][aside]), 0, torch.device("cpu"))
+    y = fitted.codec.shown(fitted.codec.stored(digits()[:40][aside]))
+    check = HeldOutLoss(fitted.edm, y, 0, torch.device("cpu"))
     assert check(fitted.network) == pytest.approx(min(losses), rel=1e-5)
 
 
 def test_cost_counts_what_was_done(fitted: Diffusion) -> None:
-    assert (fitted.cost.samples_real, fitted.cost.forwards) == (500 * 128, 500 * 128)
+    assert (fitted.cost.samples_real, fitted.cost.forwards) == (800 * 64, 800 * 64)
     weights = sum(p.numel() for p in fitted._ready().network.parameters() if p.ndim == 2)
-    assert fitted.cost.flops == pytest.approx(6 * weights * 500 * 128, rel=0.1)  # 2 forward, 4 backward
+    assert fitted.cost.flops == pytest.approx(6 * weights * 800 * 64, rel=0.1)  # 2 forward, 4 backward
     assert fitted.cost.seconds > 0
     model = Diffusion(width=32, depth=1, device="cpu").fit(digits()[:100], steps=3, quiet=True)
     model.sample(300, seed=0)
@@ -154,10 +184,14 @@ def test_budget_of_seconds_is_kept() -> None:
 @pytest.mark.parametrize("network", ["pca_mlp", "unet"])
 def test_other_networks_train_and_sample(network: Any, tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (64, 3, 16, 16), dtype=np.uint8)
-    model = Diffusion(network=network, width=16, depth=1, batch=16, device="cpu").fit(images, steps=3, quiet=True)
+    model = Diffusion(network=network, width=16, depth=1, batch=16, device="cpu").fit(
+        images, steps=3, quiet=True
+    )
     assert model.sample(3, seed=0).shape == (3, 3, 16, 16)
     model.save(tmp_path / "g.safetensors")
-    np.testing.assert_array_equal(load_generator(tmp_path / "g.safetensors").sample(2, 0, first=31), model.sample(33, 0)[31:])
+    np.testing.assert_array_equal(
+        load_generator(tmp_path / "g.safetensors").sample(2, 0, first=31), model.sample(33, 0)[31:]
+    )
 
 
 def test_choice_of_network() -> None:
@@ -167,7 +201,7 @@ def test_choice_of_network() -> None:
     assert Diffusion(network="unet", device="cpu").network_for((3, 32, 32)) == "unet"
 
 
-# ---- files and refusals ----------------------------------------------------------------------------------------------------
+# ---- files and refusals ------------------------------------------------------------------------------
 
 
 def test_saved_generator_draws_the_same_samples(fitted: Diffusion, tmp_path: Path) -> None:
@@ -194,10 +228,16 @@ def test_files_that_are_no_generators_are_refused(fitted: Diffusion, tmp_path: P
         load_generator(path)
 
 
-@pytest.mark.parametrize(("samples", "says"), [
-    (np.zeros((0, 1, 8, 8), np.uint8), "0 samples"), (digits()[:15], "15 samples"),
-    (np.full((50, 1, 8, 8), 9, np.uint8), "all the same"), (np.full((50, 3), np.nan, np.float32), "NaN"),
-    (np.full((50, 3), 2.5, np.float32), "all the same")])
+@pytest.mark.parametrize(
+    ("samples", "says"),
+    [
+        (np.zeros((0, 1, 8, 8), np.uint8), "0 samples"),
+        (digits()[:15], "15 samples"),
+        (np.full((50, 1, 8, 8), 9, np.uint8), "all the same"),
+        (np.full((50, 3), np.nan, np.float32), "NaN"),
+        (np.full((50, 3), 2.5, np.float32), "all the same"),
+    ],
+)
 def test_data_nothing_can_be_learnt_from_are_refused(samples: np.ndarray, says: str) -> None:
     with pytest.raises(InputError, match=says) as caught:
         Diffusion(device="cpu").fit(samples, steps=5, quiet=True)
@@ -214,6 +254,8 @@ def test_wrong_settings_are_refused() -> None:
     with pytest.raises(InputError, match="trained"):
         Diffusion().sample(3, seed=0)
     with pytest.raises(InputError, match="vectors"):
-        Diffusion(network="unet", device="cpu").fit(np.random.default_rng(0).standard_normal((50, 3)).astype(np.float32), steps=1)
+        Diffusion(network="unet", device="cpu").fit(
+            np.random.default_rng(0).standard_normal((50, 3)).astype(np.float32), steps=1
+        )
     with pytest.raises(InputError, match="did you mean 'diffusion'"):
         GENERATORS["difusion"]

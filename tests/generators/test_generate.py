@@ -28,12 +28,26 @@ def digits(labels: np.ndarray | None = None, **provenance: Any) -> Source:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return generate(digits(), tmp_path_factory.mktemp("generate") / "gen", count=120, seed=4, steps=30, quiet=True, **SMALL)
+    return generate(
+        digits(),
+        tmp_path_factory.mktemp("generate") / "gen",
+        count=120,
+        seed=4,
+        steps=30,
+        quiet=True,
+        **SMALL,
+    )
 
 
 def test_folder_holds_all_it_should(made: Path) -> None:
     assert sorted(path.name for path in made.iterdir()) == [
-        "generator.safetensors", "ledger.json", "manifest.json", "quality.json", "samples.png", "shard-00000.npz"]
+        "generator.safetensors",
+        "ledger.json",
+        "manifest.json",
+        "quality.json",
+        "samples.png",
+        "shard-00000.npz",
+    ]
     source = open_gen(made)
     assert source.samples.shape == (120, 1, 8, 8)
     assert source.provenance.kind == "generated"
@@ -42,7 +56,9 @@ def test_folder_holds_all_it_should(made: Path) -> None:
     manifest = json.loads((made / "manifest.json").read_text())
     assert manifest["generator_sha256"] == sha256_of(made / "generator.safetensors")
     assert (manifest["seed"], manifest["sampler"]["evaluations"]) == (4, 10)
-    np.testing.assert_array_equal(load_generator(made / "generator.safetensors").sample(20, 4, first=90), source.samples[90:110])
+    np.testing.assert_array_equal(
+        load_generator(made / "generator.safetensors").sample(20, 4, first=90), source.samples[90:110]
+    )
 
 
 def test_quality_and_cost_are_told(made: Path) -> None:
@@ -60,7 +76,9 @@ def test_quality_and_cost_are_told(made: Path) -> None:
         assert picture.height >= 320
 
 
-def test_same_settings_are_kept_others_are_not_overwritten(made: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_same_settings_are_kept_others_are_not_overwritten(
+    made: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     before = (made / "manifest.json").stat().st_mtime_ns
     generate(digits(), made, count=120, seed=4, steps=30, quiet=True, **SMALL)
     assert "already" in capfd.readouterr().err
@@ -70,7 +88,9 @@ def test_same_settings_are_kept_others_are_not_overwritten(made: Path, capfd: py
 
 
 def test_labels_are_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same folder, byte by byte, with right labels, wrong ones or none; and an array of labels that raises when touched."""
+    """The same folder, byte by byte, with right labels, wrong ones or none; and an array of labels that
+    raises when touched.
+    """
 
     class Untouchable(np.ndarray):
         def __getitem__(self, key: Any) -> Any:
@@ -80,8 +100,14 @@ def test_labels_are_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             raise AssertionError("labels were used")
 
     target = load_digits().target[:300].astype(np.int64)
-    folders = [generate(digits(labels), tmp_path / name, count=40, steps=10, quiet=True, **SMALL)
-               for name, labels in (("right", target.view(Untouchable)), ("wrong", target[::-1].copy()), ("none", None))]
+    folders = [
+        generate(digits(labels), tmp_path / name, count=40, steps=10, quiet=True, **SMALL)
+        for name, labels in (
+            ("right", target.view(Untouchable)),
+            ("wrong", target[::-1].copy()),
+            ("none", None),
+        )
+    ]
     for name in ("generator.safetensors", "shard-00000.npz", "samples.png"):
         assert len({sha256_of(folder / name) for folder in folders}) == 1
 
@@ -96,23 +122,52 @@ def test_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_person_is_told_what_will_happen_and_what_came_out(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    generate(digits(), tmp_path / "gen", count=40, minutes=0.005, **SMALL)
+    told = capfd.readouterr()
+    assert "learning 270 samples [1, 8, 8] with diffusion for 0 s, 30 held out; then drawing 40" in told.err
+    assert "0.5 is best" in told.err
+    assert told.out == ""
+
+
 def test_vectors_need_no_picture(tmp_path: Path) -> None:
     table = np.random.default_rng(0).standard_normal((80, 6)).astype(np.float32)
-    out = generate(Source(table, Provenance("real", "array")), tmp_path / "gen", count=50, steps=10, quiet=True, **SMALL)
+    out = generate(
+        Source(table, Provenance("real", "array")), tmp_path / "gen", count=50, steps=10, quiet=True, **SMALL
+    )
     assert open_gen(out).samples.dtype == np.float32
     assert not (out / "samples.png").exists()
 
 
 def test_taint_of_the_source_is_inherited(tmp_path: Path) -> None:
-    out = generate(digits(labels_used=True, filtered=True, channel_order="BGR"), tmp_path / "gen", count=40, steps=3, quiet=True, **SMALL)
+    out = generate(
+        digits(labels_used=True, filtered=True, channel_order="BGR"),
+        tmp_path / "gen",
+        count=40,
+        steps=3,
+        quiet=True,
+        **SMALL,
+    )
     provenance = open_gen(out).provenance
     assert (provenance.labels_used, provenance.filtered, provenance.channel_order) == (True, True, "BGR")
 
 
-@pytest.mark.parametrize(("settings", "says"), [
-    ({"generator": "difusion"}, "did you mean 'diffusion'"), ({"count": 0}, "count"), ({"steps": 0}, "budget"), ({"minutes": 0.0}, "budget"),
-    ({"minutes": float("nan")}, "budget"), ({"widht": 3}, "did you mean 'width'")])
-def test_wrong_requests_are_refused_before_any_work(tmp_path: Path, settings: dict[str, Any], says: str) -> None:
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"generator": "difusion"}, "did you mean 'diffusion'"),
+        ({"count": 0}, "count"),
+        ({"steps": 0}, "budget"),
+        ({"minutes": 0.0}, "budget"),
+        ({"minutes": float("nan")}, "budget"),
+        ({"widht": 3}, "did you mean 'width'"),
+    ],
+)
+def test_wrong_requests_are_refused_before_any_work(
+    tmp_path: Path, settings: dict[str, Any], says: str
+) -> None:
     with pytest.raises(InputError, match=says):
         generate(digits(), tmp_path / "gen", quiet=True, **settings)
     assert list(tmp_path.iterdir()) == []

@@ -44,8 +44,13 @@ def test_unet_refuses_sides_it_cannot_fold(shape: tuple[int, int, int]) -> None:
 
 def test_networks_see_the_noise_level() -> None:
     torch.manual_seed(0)
-    for network, x in ((ResidualMLP(5, 32, 2), torch.randn(1, 5)), (UNet((1, 8, 8), 16, 1), torch.randn(1, 1, 8, 8))):
+    for network, x in (
+        (ResidualMLP(5, 32, 2), torch.randn(1, 5)),
+        (UNet((1, 8, 8), 16, 1), torch.randn(1, 1, 8, 8)),
+    ):
         for p in network.parameters():
             torch.nn.init.normal_(p, std=0.1)
         network.eval()
-        assert not torch.allclose(network(x, torch.tensor([-1.5])), network(x, torch.tensor([1.0])), atol=1e-4)
+        assert not torch.allclose(
+            network(x, torch.tensor([-1.5])), network(x, torch.tensor([1.0])), atol=1e-4
+        )

@@ -53,7 +53,9 @@ def test_judge_orders_real_shuffled_and_copied_digits() -> None:
     train, held_out, unseen = images[:1000], images[1000:1100], images[1100:1700]
     real = judge(unseen, train, held_out)
     rng = np.random.default_rng(1)
-    shuffled = np.stack([rng.permutation(pixel) for pixel in train[:600].reshape(600, 64).T], axis=1).reshape(600, 1, 8, 8)
+    shuffled = np.stack([rng.permutation(pixel) for pixel in train[:600].reshape(600, 64).T], axis=1).reshape(
+        600, 1, 8, 8
+    )
     control, copies = judge(shuffled, train, held_out), judge(train[:600], train, held_out)
     assert real["c2st"] < 0.56
     assert control["c2st"] > 0.9
@@ -66,10 +68,16 @@ def test_judge_orders_real_shuffled_and_copied_digits() -> None:
 
 def test_judge_takes_few_samples_and_vectors() -> None:
     rng = np.random.default_rng(0)
-    few = judge(rng.integers(0, 256, (3, 3, 5, 5), dtype=np.uint8), *np.split(rng.integers(0, 256, (16, 3, 5, 5), dtype=np.uint8), [14]))
+    few = judge(
+        rng.integers(0, 256, (3, 3, 5, 5), dtype=np.uint8),
+        *np.split(rng.integers(0, 256, (16, 3, 5, 5), dtype=np.uint8), [14]),
+    )
     assert all(np.isfinite(few[name]) for name in ("frechet_ratio", "c2st", "copy_distance_ratio"))
     table = rng.standard_normal((900, 6)).astype(np.float32)
-    same, other = judge(table[600:], table[:500], table[500:600]), judge(table[600:] * 0.5, table[:500], table[500:600])
+    same, other = (
+        judge(table[600:], table[:500], table[500:600]),
+        judge(table[600:] * 0.5, table[:500], table[500:600]),
+    )
     assert same["c2st"] < 0.58
     assert same["frechet_ratio"] < 1.5 < 5 < other["frechet_ratio"]
 

@@ -80,7 +80,9 @@ def test_finite_at_extreme_temperatures_and_in_bf16(tau):
 
 def test_spread_tells_collapse_from_isotropy():
     assert spread(torch.ones(2, 64, 32)).item() == pytest.approx(0, abs=1e-4)
-    assert spread(torch.randn(2, 256, 32, generator=torch.Generator().manual_seed(5))).item() == pytest.approx(1, abs=0.05)
+    assert spread(torch.randn(2, 256, 32, generator=torch.Generator().manual_seed(5))).item() == pytest.approx(
+        1, abs=0.05
+    )
 
 
 def test_the_published_projector():

@@ -58,7 +58,9 @@ def test_encode_is_eval_mode_normalised_and_independent_of_company():
     assert normalised.std().item() == pytest.approx(1, abs=1e-2)
 
 
-@pytest.mark.parametrize("wrong", [np.zeros((2, 3, 8, 8), np.uint8), np.zeros((2, 3, 16, 16), np.float32), np.zeros((2, 5), np.uint8)])
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((2, 3, 8, 8), np.uint8), np.zeros((2, 3, 16, 16), np.float32), np.zeros((2, 5), np.uint8)]
+)
 def test_encode_refuses_other_shapes_and_types(wrong):
     encoder = Encoder(EncoderConfig("conv6", 0.25, (3, 16, 16), (0.5,) * 3, (0.2,) * 3))
     with pytest.raises(InputError, match="expected images uint8"):

@@ -36,7 +36,15 @@ def weights(run):
 def test_a_run_leaves_what_the_contract_names(tmp_path, tiny, real, made):
     out = pretrain(replace(tiny, weight=3.0), real, tmp_path / "run", made, QUIET)
     held = {p.name for p in out.iterdir()}
-    assert {"recipe.toml", "environment.json", "metrics.jsonl", "ledger.json", "checkpoint.pt", "encoder.safetensors", "encoder.json"} <= held
+    assert {
+        "recipe.toml",
+        "environment.json",
+        "metrics.jsonl",
+        "ledger.json",
+        "checkpoint.pt",
+        "encoder.safetensors",
+        "encoder.json",
+    } <= held
     assert not [name for name in held if name.endswith(".tmp")]
     state = torch.load(out / "checkpoint.pt", weights_only=True)
     assert state["state"]["step"] == 8
@@ -103,14 +111,36 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, tiny, real, made, monk
 
 def test_kill_9_at_any_moment_loses_nothing(tmp_path):
     """Killed at random moments and resumed until done: weights equal to the undisturbed run's, bit for bit."""
-    command = [sys.executable, "-m", "swell", "pretrain", "builtin:digits", "--recipe", "digits", "--steps", "60", "--width", "0.25",
-               "--batch-size", "64", "--checkpoint-seconds", "0.05", "--precision", "fp32"]
+    command = [
+        sys.executable,
+        "-m",
+        "swell",
+        "pretrain",
+        "builtin:digits",
+        "--recipe",
+        "digits",
+        "--steps",
+        "60",
+        "--width",
+        "0.25",
+        "--batch-size",
+        "64",
+        "--checkpoint-seconds",
+        "0.05",
+        "--precision",
+        "fp32",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([*command, "--out", str(tmp_path / "whole")], check=True, env=environment, capture_output=True)
     rng = random.Random(0)
     out, kills = tmp_path / "run", 0
     for _ in range(12):
-        process = subprocess.Popen([*command, "--out", str(out), "--resume"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            [*command, "--out", str(out), "--resume"],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
         if kills < 3:
             deadline = time.monotonic() + 60
             while not (out / "recipe.toml").exists() and process.poll() is None and time.monotonic() < deadline:
@@ -218,7 +248,9 @@ def test_budgets_in_epochs_and_minutes(tmp_path, tiny, real):
     assert rates[-1] < 0.2 * max(rates)
 
 
-@pytest.mark.parametrize("change", [{"method_options": {"temprature": 1.0}}, {"method": "simclrr"}, {"backbone": "resnet19"}])
+@pytest.mark.parametrize(
+    "change", [{"method_options": {"temprature": 1.0}}, {"method": "simclrr"}, {"backbone": "resnet19"}]
+)
 def test_unknown_names_are_refused_before_anything_is_written(tmp_path, tiny, real, change):
     with pytest.raises(InputError):
         pretrain(replace(tiny, **change), real, tmp_path / "run", None, QUIET)

@@ -42,16 +42,26 @@ def refuse_to_overwrite(out: Path | str, force: bool) -> None:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not is_gen(out):
-        raise InputError(f"{out} (in the way, and not a folder of generated samples)", "a new folder", "choose another --out")
+        raise InputError(
+            f"{out} (in the way, and not a folder of generated samples)",
+            "a new folder",
+            "choose another --out",
+        )
     if not force:
-        raise InputError(f"{out} (holds other generated samples)", "a new folder", "choose another --out, or --force to replace it")
+        raise InputError(
+            f"{out} (holds other generated samples)",
+            "a new folder",
+            "choose another --out, or --force to replace it",
+        )
 
 
 @contextlib.contextmanager
 def new_gen(out: Path | str, *, force: bool = False) -> Iterator[Path]:
-    """Yield a temporary folder beside `out`, which becomes `out` when the block succeeds and vanishes when it fails.
+    """Yield a temporary folder beside `out`, which becomes `out` when the block succeeds and vanishes when
+    it fails.
 
-    What `out` held before is removed only after the new folder is complete. Raises InputError where `out` may not be replaced.
+    What `out` held before is removed only after the new folder is complete. Raises InputError where `out`
+    may not be replaced.
     """
     out = Path(out)
     refuse_to_overwrite(out, force)
@@ -88,27 +98,58 @@ def write_shards(folder: Path, draw: Draw, count: int, shard_size: int = SHARD_S
     return rows
 
 
-def write_manifest(folder: Path, shards: list[dict[str, Any]], *, shape: tuple[int, ...], dtype: str, provenance: Provenance,
-                   generator_sha256: str = "", sampler: dict[str, Any] | None = None, seed: int = 0,
-                   settings: dict[str, Any] | None = None) -> None:
-    """Written last: a folder without it is not a GEN. `shape` is that of one sample; `settings` is what the user asked for."""
-    write_json(folder / "manifest.json", {
-        "format": FORMAT, "provenance": provenance.to_dict(), "generator": provenance.generator,
-        "generator_sha256": generator_sha256, "sampler": sampler or {}, "seed": seed, "settings": settings or {},
-        "count": sum(row["count"] for row in shards), "shape": list(shape), "dtype": dtype, "shards": shards})
+def write_manifest(
+    folder: Path,
+    shards: list[dict[str, Any]],
+    *,
+    shape: tuple[int, ...],
+    dtype: str,
+    provenance: Provenance,
+    generator_sha256: str = "",
+    sampler: dict[str, Any] | None = None,
+    seed: int = 0,
+    settings: dict[str, Any] | None = None,
+) -> None:
+    """Written last: a folder without it is not a GEN. `shape` is that of one sample; `settings` is what the
+    user asked for.
+    """
+    write_json(
+        folder / "manifest.json",
+        {
+            "format": FORMAT,
+            "provenance": provenance.to_dict(),
+            "generator": provenance.generator,
+            "generator_sha256": generator_sha256,
+            "sampler": sampler or {},
+            "seed": seed,
+            "settings": settings or {},
+            "count": sum(row["count"] for row in shards),
+            "shape": list(shape),
+            "dtype": dtype,
+            "shards": shards,
+        },
+    )
 
 
-def write_gen(out: Path | str, samples: np.ndarray, provenance: Provenance, *, seed: int = 0, force: bool = False) -> Path:
+def write_gen(
+    out: Path | str, samples: np.ndarray, provenance: Provenance, *, seed: int = 0, force: bool = False
+) -> Path:
     """Store an array of generated samples, uint8 [N, C, H, W] or float32 [N, D], as a GEN folder.
 
     Raises InputError for real samples, an empty array, other dtypes or a folder that may not be replaced.
     """
     source = Source(samples, provenance)
     if provenance.kind != "generated" or len(source) == 0:
-        raise InputError(f"{len(source)} {provenance.kind} samples", "at least one generated sample", "give provenance kind generated")
+        raise InputError(
+            f"{len(source)} {provenance.kind} samples",
+            "at least one generated sample",
+            "give provenance kind generated",
+        )
     with new_gen(out, force=force) as folder:
         shards = write_shards(folder, lambda count, first: samples[first : first + count], len(samples))
-        write_manifest(folder, shards, shape=source.shape, dtype=str(samples.dtype), provenance=provenance, seed=seed)
+        write_manifest(
+            folder, shards, shape=source.shape, dtype=str(samples.dtype), provenance=provenance, seed=seed
+        )
     return Path(out)
 
 
@@ -117,33 +158,54 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
     manifest = read_json(Path(path) / "manifest.json")
     found = manifest.get("format") if isinstance(manifest, dict) else None
     if found != FORMAT:
-        raise InputError(f"{path} (format {found!r})", f"generated samples in format {FORMAT}", "make them again with `swell generate`")
+        raise InputError(
+            f"{path} (format {found!r})",
+            f"generated samples in format {FORMAT}",
+            "make them again with `swell generate`",
+        )
     return manifest
 
 
 def open_gen(path: Path | str) -> Source:
     """The samples of a GEN folder, every checksum verified, in memory.
 
-    Raises InputError, naming the shard, when one is missing, altered, cut short or holds anything but plain numbers.
+    Raises InputError, naming the shard, when one is missing, altered, cut short or holds anything but plain
+    numbers.
     """
     path = Path(path)
     manifest = read_manifest(path)
     try:
-        shape, dtype, count = tuple(map(int, manifest["shape"])), np.dtype(manifest["dtype"]), int(manifest["count"])
-        shards = [(str(row["file"]), int(row["first"]), int(row["count"]), str(row["sha256"])) for row in manifest["shards"]]
+        shape, dtype, count = (
+            tuple(map(int, manifest["shape"])),
+            np.dtype(manifest["dtype"]),
+            int(manifest["count"]),
+        )
+        shards = [
+            (str(row["file"]), int(row["first"]), int(row["count"]), str(row["sha256"]))
+            for row in manifest["shards"]
+        ]
         provenance = Provenance(**manifest["provenance"])
         if min(shape, default=0) < 1 or dtype != (np.uint8 if len(shape) == 3 else np.float32):
             raise ValueError(f"shape {shape} of {dtype}")
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}/manifest.json ({type(error).__name__}: {error})", "the fields swell writes", _AGAIN) from None
+        raise InputError(
+            f"{path}/manifest.json ({type(error).__name__}: {error})", "the fields swell writes", _AGAIN
+        ) from None
     expected = 0
     for name, first, rows, _ in shards:
         if first != expected or rows < 1 or Path(name).name != name:
-            raise InputError(f"{path}/manifest.json (shard {name!r})", f"a shard of this folder that begins at {expected}", _AGAIN)
+            raise InputError(
+                f"{path}/manifest.json (shard {name!r})",
+                f"a shard of this folder that begins at {expected}",
+                _AGAIN,
+            )
         expected += rows
     if expected != count or count == 0 or provenance.kind != "generated":
-        raise InputError(f"{path}/manifest.json ({count} {provenance.kind} samples, {expected} in its shards)",
-                         "generated samples, as many as the shards hold", _AGAIN)
+        raise InputError(
+            f"{path}/manifest.json ({count} {provenance.kind} samples, {expected} in its shards)",
+            "generated samples, as many as the shards hold",
+            _AGAIN,
+        )
     samples = np.empty((count, *shape), dtype)
     for name, first, rows, digest in shards:
         samples[first : first + rows] = _read_shard(path / name, digest, (rows, *shape), dtype)
@@ -157,12 +219,16 @@ def _read_shard(path: Path, digest: str, shape: tuple[int, ...], dtype: np.dtype
     if not path.is_file():
         raise InputError(f"{path} (missing)", "every shard the manifest lists", _AGAIN)
     if sha256_of(path) != digest:
-        raise InputError(f"{path} (checksum differs: altered or cut short)", "the shard as it was written", _AGAIN)
+        raise InputError(
+            f"{path} (checksum differs: altered or cut short)", "the shard as it was written", _AGAIN
+        )
     try:
         with np.load(path, allow_pickle=False) as file:
             samples = file[_key(dtype)]
     except (ValueError, TypeError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} ({error})", f"plain numbers under the key {_key(dtype)!r}", _AGAIN) from None
+        raise InputError(
+            f"{path} ({error})", f"plain numbers under the key {_key(dtype)!r}", _AGAIN
+        ) from None
     if samples.shape != shape or samples.dtype != dtype:
         raise InputError(f"{path} ({samples.dtype}{list(samples.shape)})", f"{dtype}{list(shape)}", _AGAIN)
     return samples

@@ -49,7 +49,9 @@ class Stream:
         """`count` random indices that belong to batch t and to no running order; none twice while there are enough."""
         g = generator_for(self.seed, self.name, "batch", t)
         rounds = math.ceil(count / self.n) if count else 0
-        return torch.cat([torch.empty(0, dtype=torch.long), *(torch.randperm(self.n, generator=g) for _ in range(rounds))])[:count]
+        return torch.cat(
+            [torch.empty(0, dtype=torch.long), *(torch.randperm(self.n, generator=g) for _ in range(rounds))]
+        )[:count]
 
     def _permutation(self, epoch: int) -> Tensor:
         if self._epoch[0] != epoch:
@@ -93,8 +95,9 @@ class Mixture:
     any beta. `bernoulli`: every slot is real with probability beta.
     """
 
-    def __init__(self, n: int, m: int, *, batch: int, weight: float = 1.0, seed: int = 0,
-                 mixing: str = "stratified") -> None:
+    def __init__(
+        self, n: int, m: int, *, batch: int, weight: float = 1.0, seed: int = 0, mixing: str = "stratified"
+    ) -> None:
         if not (weight > 0 and math.isfinite(weight)):
             raise InputError(f"weight {weight}", "a finite number above 0", "give --weight 10")
         if batch < 2:

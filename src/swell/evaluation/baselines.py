@@ -17,8 +17,9 @@ def pixels(samples: np.ndarray) -> np.ndarray:
         return samples.reshape(len(samples), -1).astype(np.float32) / np.float32(255)
     if samples.ndim == 2 and samples.dtype == np.float32:
         return samples
-    raise InputError(f"samples {samples.dtype}{list(samples.shape)}",
-                     "images uint8 [N, C, H, W] or vectors float32 [N, D]")
+    raise InputError(
+        f"samples {samples.dtype}{list(samples.shape)}", "images uint8 [N, C, H, W] or vectors float32 [N, D]"
+    )
 
 
 def pca(train: np.ndarray, test: np.ndarray, dims: int = 128, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -33,7 +34,9 @@ def pca(train: np.ndarray, test: np.ndarray, dims: int = 128, seed: int = 0) -> 
     from sklearn.decomposition import PCA
 
     if dims < 1 or train.ndim != 2 or train.shape[1:] != test.shape[1:]:
-        raise InputError(f"dims {dims} for features {list(train.shape)} and {list(test.shape)}",
-                         "dims of 1 or more and two arrays [n, D] of equal width")
+        raise InputError(
+            f"dims {dims} for features {list(train.shape)} and {list(test.shape)}",
+            "dims of 1 or more and two arrays [n, D] of equal width",
+        )
     model = PCA(min(dims, *train.shape), random_state=seed).fit(train)
     return model.transform(train).astype(np.float32), model.transform(test).astype(np.float32)

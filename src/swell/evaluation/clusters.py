@@ -42,5 +42,4 @@ def agreement(clusters: Tensor, labels: Tensor) -> dict[str, float]:
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
     found, truth = clusters.cpu().numpy(), labels.cpu().numpy()
-    return {"ari": float(adjusted_rand_score(truth, found)),
-            "nmi": float(normalized_mutual_info_score(truth, found))}
+    return {"ari": float(adjusted_rand_score(truth, found)), "nmi": float(normalized_mutual_info_score(truth, found))}

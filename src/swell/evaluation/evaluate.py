@@ -26,21 +26,28 @@ PCA_DIMENSIONS = 64
 def split(source: Source, test_share: float = 0.3, seed: int = 0) -> tuple[Source, Source]:
     """A stratified split of labelled samples, fixed by the seed: each class gives `test_share` of its rows to the test."""
     if source.labels is None:
-        raise InputError(f"{source.provenance.origin} (no labels)", "labelled samples", "give --labels KEY or labelled data")
+        raise InputError(
+            f"{source.provenance.origin} (no labels)", "labelled samples", "give --labels KEY or labelled data"
+        )
     rng = np.random.default_rng(seed)
     test = np.zeros(len(source), bool)
     for label in np.unique(source.labels):
         rows = rng.permutation(np.flatnonzero(source.labels == label))
         test[rows[: round(test_share * len(rows))]] = True
     if not test.any() or test.all():
-        raise InputError(f"{len(source)} labelled samples", "enough for a train and a test part", "give more samples or --test")
+        raise InputError(
+            f"{len(source)} labelled samples", "enough for a train and a test part", "give more samples or --test"
+        )
     return source.subset(np.flatnonzero(~test)), source.subset(np.flatnonzero(test))
 
 
 def same_classes(train: Source, test: Source) -> None:
     if list(train.classes) != list(test.classes):
-        raise InputError(f"test classes {list(test.classes)[:5]}", f"the train classes {list(train.classes)[:5]}",
-                         "give a test set with the same classes")
+        raise InputError(
+            f"test classes {list(test.classes)[:5]}",
+            f"the train classes {list(train.classes)[:5]}",
+            "give a test set with the same classes",
+        )
 
 
 def view_features(encoder: Encoder, plan: ViewPlan, samples: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -85,8 +92,11 @@ def evaluate_baselines(encoder: Encoder, train: Source, test: Source) -> dict[st
     torch.manual_seed(seed_for(0, "random-init baseline"))
     random_init = Encoder(encoder.config).to(encoder.mean.device)
     raw = pixels(train.samples), pixels(test.samples)
-    sets = {"pixels": raw, "pca": pca(*raw, PCA_DIMENSIONS),
-            "random_init": (random_init.encode(train.samples), random_init.encode(test.samples))}
+    sets = {
+        "pixels": raw,
+        "pca": pca(*raw, PCA_DIMENSIONS),
+        "random_init": (random_init.encode(train.samples), random_init.encode(test.samples)),
+    }
     return {name: _probe(a, train, b, test) for name, (a, b) in sets.items()}
 
 

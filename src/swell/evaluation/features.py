@@ -36,8 +36,11 @@ def as_features(x: Array, what: str) -> Tensor:
         raise InputError(f"{what} features {list(z.shape)}", "a non-empty array [n, D]", "one row a sample")
     bad = sum(int((~rows.isfinite()).any(1).sum()) for rows in chunks(z))
     if bad:
-        raise InputError(f"{what} features with {bad} of {len(z)} rows not finite", "finite float32 numbers",
-                         "look for a diverged encoder or missing values in the input")
+        raise InputError(
+            f"{what} features with {bad} of {len(z)} rows not finite",
+            "finite float32 numbers",
+            "look for a diverged encoder or missing values in the input",
+        )
     return z
 
 
@@ -62,14 +65,11 @@ def as_labels(y: Array, n: int, what: str) -> np.ndarray:
     if not np.issubdtype(labels.dtype, np.integer):
         raise InputError(f"{what} labels of type {labels.dtype}", "integers", "number the classes from 0")
     if int(labels.min()) < 0:
-        raise InputError(f"{what} label {labels.min()}", "labels from 0 up",
-                         "leave out the rows without a label")
+        raise InputError(f"{what} label {labels.min()}", "labels from 0 up", "leave out the rows without a label")
     return labels.astype(np.int64)
 
 
-def as_splits(
-    train_x: Array, train_y: Array, test_x: Array, test_y: Array
-) -> tuple[Split, Split, np.ndarray]:
+def as_splits(train_x: Array, train_y: Array, test_x: Array, test_y: Array) -> tuple[Split, Split, np.ndarray]:
     """Both splits, checked against each other, and the sorted classes of the two together.
 
     Raises:
@@ -79,8 +79,11 @@ def as_splits(
     a = as_features(train_x, "train")
     b = as_features(test_x, "test").to(a.device)
     if a.shape[1] != b.shape[1]:
-        raise InputError(f"train features of width {a.shape[1]}, test of width {b.shape[1]}", "equal widths",
-                         "encode both with the same encoder")
+        raise InputError(
+            f"train features of width {a.shape[1]}, test of width {b.shape[1]}",
+            "equal widths",
+            "encode both with the same encoder",
+        )
     la, lb = as_labels(train_y, len(a), "train"), as_labels(test_y, len(b), "test")
     if len(np.unique(la)) < 2:
         raise InputError(f"train labels that are all {la[0]}", "at least two classes", "choose another label")

@@ -48,8 +48,16 @@ def ridge_weights(z: Tensor, y: Tensor, classes: int) -> Tensor:
     return torch.cholesky_solve(z.mT @ target, factor)
 
 
-def few_shot(train: Tensor, train_y: Tensor, test: Tensor, test_y: Tensor, classes: int, shots: int,
-             draws: int = DRAWS, seed: int = 0) -> Tensor:
+def few_shot(
+    train: Tensor,
+    train_y: Tensor,
+    test: Tensor,
+    test_y: Tensor,
+    classes: int,
+    shots: int,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Tensor:
     """Accuracy [draws] on all of `test` [m, D] with `shots` rows per class of `train` [n, D].
 
     Both are standardised with train statistics and of unit length; labels lie in 0..classes-1.

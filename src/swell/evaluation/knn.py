@@ -27,8 +27,9 @@ def neighbours(train: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return best, rows
 
 
-def votes(train: Tensor, labels: Tensor, queries: Tensor, classes: int, k: int = 20,
-          temperature: float = 0.07) -> Tensor:
+def votes(
+    train: Tensor, labels: Tensor, queries: Tensor, classes: int, k: int = 20, temperature: float = 0.07
+) -> Tensor:
     """Votes [m, classes] float64 for `queries` [m, D]: exp((cosine - 1) / temperature) from each neighbour.
 
     `train` [n, D] and `queries` are brought to unit length here; `k` is capped at n; `labels` [n] lie in

@@ -36,8 +36,13 @@ def label_free(z: Array, views: Array | None = None) -> dict[str, float]:
         if len(x) < 2:
             raise InputError(f"features of {len(x)} sample", "at least two")
         part = _some(x, SPECTRUM_ROWS)
-        scores = {"rows": float(len(part)), "rankme": rankme(part), "alpha_req": alpha_req(part),
-                  "feature_std": feature_std(x), "uniformity": uniformity(x)}
+        scores = {
+            "rows": float(len(part)),
+            "rankme": rankme(part),
+            "alpha_req": alpha_req(part),
+            "feature_std": feature_std(x),
+            "uniformity": uniformity(x),
+        }
         if views is not None:
             v = as_views(views)
             scores |= {"alignment": alignment(v), "lidar": lidar(v)}

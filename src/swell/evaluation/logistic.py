@@ -94,9 +94,14 @@ def preconditioner(moment: Tensor | None, curve: float, penalty: float) -> Calla
     return lambda gradient: torch.cat([torch.cholesky_solve(gradient[:-1], factor), gradient[-1:] / curve])
 
 
-def minimise(function: Callable[[Tensor], tuple[float, Tensor]], start: Tensor,
-             step_of: Callable[[Tensor], Tensor], tolerance: float = TOLERANCE,
-             max_iterations: int = MAX_ITERATIONS, memory: int = 10) -> Fit:
+def minimise(
+    function: Callable[[Tensor], tuple[float, Tensor]],
+    start: Tensor,
+    step_of: Callable[[Tensor], Tensor],
+    tolerance: float = TOLERANCE,
+    max_iterations: int = MAX_ITERATIONS,
+    memory: int = 10,
+) -> Fit:
     """L-BFGS with `step_of` as initial inverse Hessian; steps that do not descend are halved.
 
     Source: the two-loop recursion of Nocedal & Wright, Numerical Optimization (2006), section 7.2.
@@ -134,8 +139,15 @@ def minimise(function: Callable[[Tensor], tuple[float, Tensor]], start: Tensor,
     return Fit(x, max_iterations, bool(gradient.abs().max() <= tolerance))
 
 
-def fit(x: Tensor, y: Tensor, classes: int, penalty: float, start: Tensor | None = None,
-        moment: Tensor | None = None, tolerance: float = TOLERANCE) -> Fit:
+def fit(
+    x: Tensor,
+    y: Tensor,
+    classes: int,
+    penalty: float,
+    start: Tensor | None = None,
+    moment: Tensor | None = None,
+    tolerance: float = TOLERANCE,
+) -> Fit:
     """Minimise F on rows `x` [n, D], labels `y` [n] in 0..classes-1; `moment` is `second_moment(x)`."""
     if start is None:
         start = torch.zeros(x.shape[1] + 1, classes, dtype=torch.float64, device=x.device)
@@ -179,5 +191,10 @@ def choose_and_fit(x: Tensor, y: Tensor, classes: int, seed: int) -> tuple[Fit, 
             if max(list(scores.values())[-PATIENCE:]) < max(scores.values()):
                 break
     final = fit(x, y, classes, chosen, start, second_moment(x))
-    return final, {"penalty": chosen, "chosen_on": len(x) - m, "iterations": final.iterations,
-                   "converged": final.converged, "validation": {f"{p:g}": a for p, a in scores.items()}}
+    return final, {
+        "penalty": chosen,
+        "chosen_on": len(x) - m,
+        "iterations": final.iterations,
+        "converged": final.converged,
+        "validation": {f"{p:g}": a for p, a in scores.items()},
+    }

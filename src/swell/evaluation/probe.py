@@ -59,7 +59,10 @@ def probe(train_x: Array, train_y: Array, test_x: Array, test_y: Array, *, seed:
     count = len(classes)
     seconds: dict[str, float] = {}
     result: dict[str, Any] = {
-        "probe": PROBE, "n_train": len(train.x), "n_test": len(test.x), "n_classes": count,
+        "probe": PROBE,
+        "n_train": len(train.x),
+        "n_test": len(test.x),
+        "n_classes": count,
         "only_in_test": classes[~_present(train.y, count)].tolist(),
         "only_in_train": classes[~_present(test.y, count)].tolist(),
     }
@@ -119,12 +122,20 @@ def _settings(seed: int) -> dict[str, Any]:
     return {
         "seed": seed,
         "knn": {"features": "unit length", "k": K, "temperature": TEMPERATURE},
-        "linear": {"features": "standardised", "penalties": list(logistic.PENALTIES),
-                   "patience": logistic.PATIENCE, "validation_share": logistic.VALIDATION_SHARE,
-                   "default_penalty": logistic.DEFAULT_PENALTY,
-                   "tolerance": logistic.TOLERANCE, "max_iterations": logistic.MAX_ITERATIONS},
-        "few_shot": {"features": "standardised, unit length", "ridge": few_shot.RIDGE,
-                     "draws": few_shot.DRAWS},
-        "clusters": {"features": "unit length", "starts": clusters.STARTS, "max_rows": clusters.MAX_ROWS,
-                     "scored_on": "test"},
+        "linear": {
+            "features": "standardised",
+            "penalties": list(logistic.PENALTIES),
+            "patience": logistic.PATIENCE,
+            "validation_share": logistic.VALIDATION_SHARE,
+            "default_penalty": logistic.DEFAULT_PENALTY,
+            "tolerance": logistic.TOLERANCE,
+            "max_iterations": logistic.MAX_ITERATIONS,
+        },
+        "few_shot": {"features": "standardised, unit length", "ridge": few_shot.RIDGE, "draws": few_shot.DRAWS},
+        "clusters": {
+            "features": "unit length",
+            "starts": clusters.STARTS,
+            "max_rows": clusters.MAX_ROWS,
+            "scored_on": "test",
+        },
     }

@@ -1,7 +1,8 @@
 """Between samples and the numbers a network sees, there and back.
 
-Images are scaled to [-1, 1] or, for an MLP on larger ones, projected on whitened principal components; vectors are standardised per
-feature. The way back clamps to what the data can hold, so every generated sample is a possible one.
+Images are scaled to [-1, 1] or, for an MLP on larger ones, projected on whitened principal components;
+vectors are standardised per feature. The way back clamps to what the data can hold, so every generated
+sample is a possible one.
 """
 
 from __future__ import annotations
@@ -28,15 +29,21 @@ class WhitenedPCA:
 
     @classmethod
     def fit(cls, rows: np.ndarray, most: int, share: float = 1.0, seed: int = 0) -> Self:
-        """rows float32 [N, D]; at most `most` axes, no more than hold `share` of the variance, none that is only rounding error."""
+        """rows float32 [N, D]; at most `most` axes, no more than hold `share` of the variance, none that is
+        only rounding error.
+        """
         rng = np.random.default_rng(seed)
         if len(rows) > MOST_ROWS_FOR_PCA:
             rows = rows[np.sort(rng.choice(len(rows), MOST_ROWS_FOR_PCA, replace=False))]
         most = min(most, rows.shape[1], len(rows) - 1)
-        pca = PCA(most, random_state=seed, svd_solver="randomized" if 3 * most < min(rows.shape) else "full").fit(rows)
+        pca = PCA(
+            most, random_state=seed, svd_solver="randomized" if 3 * most < min(rows.shape) else "full"
+        ).fit(rows)
         scale = np.sqrt(np.maximum(pca.explained_variance_, 0))
         held = pca.explained_variance_ratio_
-        kept = (scale > 1e-4 * scale[0]) & (np.cumsum(held) - held < share)  # an axis stays while those before it hold too little
+        kept = (scale > 1e-4 * scale[0]) & (
+            np.cumsum(held) - held < share
+        )  # an axis stays while those before it hold too little
         parts = (pca.mean_, pca.components_[kept], scale[kept])
         return cls(*(torch.from_numpy(np.ascontiguousarray(part, dtype=np.float32)) for part in parts))
 
@@ -51,13 +58,15 @@ class WhitenedPCA:
 class Codec:
     """How samples of one `shape` are shown to the network, and how its numbers become samples again.
 
-    Images: byte `levels[k]`, the k-th value that occurs in the data, is shown as `positions[k]` in [-1, 1]. Vectors: feature j is
-    shown as (value - mean[j]) / std[j].
+    Images: byte `levels[k]`, the k-th value that occurs in the data, is shown as `positions[k]` in [-1, 1].
+    Vectors: feature j is shown as (value - mean[j]) / std[j].
     """
 
     shape: tuple[int, ...]  # (C, H, W) or (D,)
     flat: bool  # an MLP sees [B, D], the U-Net [B, C, H, W]
-    tables: dict[str, Tensor]  # images: levels, positions [L], edges [L - 1]; vectors: mean, std, low, high [D]
+    tables: dict[
+        str, Tensor
+    ]  # images: levels, positions [L], edges [L - 1]; vectors: mean, std, low, high [D]
     pca: WhitenedPCA | None = None
 
     @classmethod
@@ -85,7 +94,9 @@ class Codec:
     def _scaled(self, rows: Tensor) -> Tensor:
         if self.is_images:
             levels, positions = (self.tables[name].numpy() for name in ("levels", "positions"))
-            table = torch.from_numpy(np.interp(np.arange(256), levels, positions).astype(np.float32))  # unseen bytes in between
+            table = torch.from_numpy(
+                np.interp(np.arange(256), levels, positions).astype(np.float32)
+            )  # unseen bytes in between
             x = table.to(rows.device)[rows.int()]
         else:
             x = (rows - self.tables["mean"].to(rows.device)) / self.tables["std"].to(rows.device)
@@ -94,14 +105,20 @@ class Codec:
     def stored(self, samples: np.ndarray) -> Tensor:
         """Samples as they wait in memory for training: bytes for images, coordinates where a PCA is used."""
         rows = torch.from_numpy(samples)
-        return rows if self.pca is None else torch.cat([self.pca.encode(self._scaled(part)) for part in rows.split(1024)])
+        return (
+            rows
+            if self.pca is None
+            else torch.cat([self.pca.encode(self._scaled(part)) for part in rows.split(1024)])
+        )
 
     def shown(self, rows: Tensor) -> Tensor:
         """Stored rows [B, ...] as the network sees them."""
         return rows if self.pca is not None else self._scaled(rows)
 
     def decode(self, x: Tensor) -> np.ndarray:
-        """Network numbers [B, ...] as samples: bytes by the edges between levels, features within the range of the data."""
+        """Network numbers [B, ...] as samples: bytes by the edges between levels, features within the range
+        of the data.
+        """
         x = x.float().cpu()
         x = (x if self.pca is None else self.pca.decode(x)).reshape(len(x), *self.shape)
         t = self.tables
@@ -110,21 +127,32 @@ class Codec:
         return t["levels"][torch.bucketize(x, t["edges"])].numpy()
 
     def to_tensors(self) -> dict[str, Tensor]:
-        pca = {} if self.pca is None else {f"pca.{name}": getattr(self.pca, name) for name in ("mean", "axes", "scale")}
+        pca = (
+            {}
+            if self.pca is None
+            else {f"pca.{name}": getattr(self.pca, name) for name in ("mean", "axes", "scale")}
+        )
         return self.tables | pca
 
     @classmethod
     def from_tensors(cls, parts: dict[str, Tensor], shape: tuple[int, ...], flat: bool) -> Self:
-        pca = WhitenedPCA(parts["pca.mean"], parts["pca.axes"], parts["pca.scale"]) if "pca.mean" in parts else None
-        return cls(shape, flat, {name: part for name, part in parts.items() if not name.startswith("pca.")}, pca)
+        pca = (
+            WhitenedPCA(parts["pca.mean"], parts["pca.axes"], parts["pca.scale"])
+            if "pca.mean" in parts
+            else None
+        )
+        return cls(
+            shape, flat, {name: part for name, part in parts.items() if not name.startswith("pca.")}, pca
+        )
 
 
 def _tables_of_bytes(samples: np.ndarray) -> dict[str, Tensor]:
     """levels uint8 [L], positions float32 [L] and the edges float32 [L - 1] between them, all rising.
 
-    Bytes are scaled linearly to [-1, 1]. Coarsely quantised images (few levels: scans, masks, digits) often have most pixels at one
-    value, where a network that is off by half a level leaves speckle. So there positions and edges are the mean of their linear
-    ones and of their ranks in the data, which gives common values room.
+    Bytes are scaled linearly to [-1, 1]. Coarsely quantised images (few levels: scans, masks, digits) often
+    have most pixels at one value, where a network that is off by half a level leaves speckle. So there
+    positions and edges are the mean of their linear ones and of their ranks in the data, which gives common
+    values room.
     """
     counts = np.bincount(samples.reshape(-1), minlength=256)
     levels = np.flatnonzero(counts)
@@ -135,12 +163,18 @@ def _tables_of_bytes(samples: np.ndarray) -> dict[str, Tensor]:
         below = np.cumsum(shares)  # share of all pixels at this level or below
         positions = (positions + 2 * (below - shares / 2) - 1) / 2
         edges = (edges + 2 * below[:-1] - 1) / 2
-    parts = {"positions": positions.astype(np.float32), "edges": edges.astype(np.float32), "levels": levels.astype(np.uint8)}
+    parts = {
+        "positions": positions.astype(np.float32),
+        "edges": edges.astype(np.float32),
+        "levels": levels.astype(np.uint8),
+    }
     return {name: torch.from_numpy(part) for name, part in parts.items()}
 
 
 def _tables_of_vectors(samples: np.ndarray) -> dict[str, Tensor]:
-    """mean, std, low, high: float32 [D] each; constant features have std 1, so that they come back as they are."""
+    """mean, std, low, high: float32 [D] each; constant features have std 1, so that they come back as they
+    are.
+    """
     low, high, mean = samples.min(0), samples.max(0), samples.mean(0, dtype=np.float64)
     std = np.where(high > low, np.maximum(samples.std(0, dtype=np.float64), 1e-12), 1.0)
     parts = {"mean": mean, "std": std, "low": low, "high": high}

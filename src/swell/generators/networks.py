@@ -1,7 +1,8 @@
 """Networks that denoise: a residual MLP for short vectors, a small patch-2 U-Net for images on a GPU.
 
-Both are F(x, c_noise): x [B, ...] and the noise level's code c_noise [B] give an output shaped like x. The last layer starts at
-zero, so that an untrained network answers 0 and the preconditioned denoiser starts at its best linear guess.
+Both are F(x, c_noise): x [B, ...] and the noise level's code c_noise [B] give an output shaped like x. The
+last layer starts at zero, so that an untrained network answers 0 and the preconditioned denoiser starts at
+its best linear guess.
 """
 
 from __future__ import annotations
@@ -83,7 +84,10 @@ class ConvBlock(nn.Module):
         super().__init__()
         self.norm1, self.conv1 = group_norm(c_in), nn.Conv2d(c_in, c_out, 3, padding=1)
         self.modulate = zeroed(nn.Linear(embedding, 2 * c_out))
-        self.norm2, self.conv2 = group_norm(c_out, affine=False), zeroed(nn.Conv2d(c_out, c_out, 3, padding=1))
+        self.norm2, self.conv2 = (
+            group_norm(c_out, affine=False),
+            zeroed(nn.Conv2d(c_out, c_out, 3, padding=1)),
+        )
         self.dropout = nn.Dropout(dropout)
         self.skip = nn.Identity() if c_in == c_out else nn.Conv2d(c_in, c_out, 1)
 
@@ -105,7 +109,12 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, height, width = x.shape
-        q, k, v = self.qkv(self.norm(x)).view(b, 3, self.heads, c // self.heads, height * width).transpose(-1, -2).unbind(1)
+        q, k, v = (
+            self.qkv(self.norm(x))
+            .view(b, 3, self.heads, c // self.heads, height * width)
+            .transpose(-1, -2)
+            .unbind(1)
+        )
         h = F.scaled_dot_product_attention(q, k, v)  # [B, heads, H W, C / heads]
         return x + self.last(h.transpose(-1, -2).reshape(b, c, height, width))
 
@@ -113,15 +122,21 @@ class SelfAttention(nn.Module):
 class UNet(nn.Module):
     """x [B, C, H, W], c_noise [B] -> [B, C, H, W].
 
-    Works on 2x2 patches folded into channels (32x32x3 becomes 16x16x12), halves the resolution until it is 8 or odd, doubles the
-    channels once, and attends at the lowest resolution.
+    Works on 2x2 patches folded into channels (32x32x3 becomes 16x16x12), halves the resolution until it is
+    8 or odd, doubles the channels once, and attends at the lowest resolution.
     """
 
-    def __init__(self, shape: tuple[int, ...], features: int = 128, depth: int = 2, dropout: float = 0.1) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], features: int = 128, depth: int = 2, dropout: float = 0.1
+    ) -> None:
         super().__init__()
         channels, height, width = shape
         if height % 2 or width % 2 or min(height, width) < 8:
-            raise InputError(f"images of {height} x {width} for the U-Net", "even sides of at least 8", "use network pca_mlp")
+            raise InputError(
+                f"images of {height} x {width} for the U-Net",
+                "even sides of at least 8",
+                "use network pca_mlp",
+            )
         sides, levels = min(height, width) // 2, [features]
         while sides > 8 and (height // 2 ** len(levels)) % 2 == 0 and (width // 2 ** len(levels)) % 2 == 0:
             levels.append(2 * features)

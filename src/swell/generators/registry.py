@@ -23,7 +23,8 @@ FEWEST_SAMPLES = 16
 class Generator(Protocol):
     """Learns a distribution from samples and draws from it.
 
-    Samples are images uint8 [N, C, H, W] or vectors float32 [N, D]; `sample` returns the same dtype and shape [count, ...].
+    Samples are images uint8 [N, C, H, W] or vectors float32 [N, D]; `sample` returns the same dtype and
+    shape [count, ...].
     """
 
     options: dict[str, Any]  # every setting with its value, defaults included
@@ -31,12 +32,24 @@ class Generator(Protocol):
     sampling_cost: Cost  # of all draws so far
     history: list[dict[str, float]]  # rows {"step", "seconds", "train_loss", "held_out_loss", ...}
 
-    def fit(self, samples: np.ndarray, *, held_out: np.ndarray | None = None, seed: int = 0, steps: int | None = None,
-            seconds: float | None = None, quiet: bool = False) -> Self:
-        """Train within `steps` or `seconds`. `held_out` samples are never learnt from; without them some are set aside."""
+    def fit(
+        self,
+        samples: np.ndarray,
+        *,
+        held_out: np.ndarray | None = None,
+        seed: int = 0,
+        steps: int | None = None,
+        seconds: float | None = None,
+        quiet: bool = False,
+    ) -> Self:
+        """Train within `steps` or `seconds`. `held_out` samples are never learnt from; without them some
+        are set aside.
+        """
 
     def sample(self, count: int, seed: int, first: int = 0, quiet: bool = True) -> np.ndarray:
-        """Samples first .. first + count - 1 of the endless sequence that `seed` names: sample i depends on seed and i alone."""
+        """Samples first .. first + count - 1 of the endless sequence that `seed` names: sample i depends on
+        seed and i alone.
+        """
 
     def sampler_settings(self) -> dict[str, Any]:
         """What determines the draws beside the weights, for the manifest."""
@@ -60,12 +73,21 @@ def load_generator(path: Path | str) -> Generator:
 def check_fit_samples(samples: np.ndarray) -> None:
     """Raises InputError for data that no generator can learn from."""
     if len(samples) < FEWEST_SAMPLES:
-        raise InputError(f"{len(samples)} samples to learn a generator from", f"at least {FEWEST_SAMPLES}",
-                         "hundreds are sensible")
+        raise InputError(
+            f"{len(samples)} samples to learn a generator from",
+            f"at least {FEWEST_SAMPLES}",
+            "hundreds are sensible",
+        )
     if samples.dtype != np.uint8 and not np.isfinite(samples).all():
-        raise InputError("vectors with NaN or infinite values", "finite numbers", "fill or drop those rows first")
+        raise InputError(
+            "vectors with NaN or infinite values", "finite numbers", "fill or drop those rows first"
+        )
     if (samples == samples[:1]).all():
-        raise InputError(f"{len(samples)} samples that are all the same", "samples that differ", "check how the data were read")
+        raise InputError(
+            f"{len(samples)} samples that are all the same",
+            "samples that differ",
+            "check how the data were read",
+        )
 
 
 def split_held_out(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -75,7 +97,9 @@ def split_held_out(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(order[share:]), np.sort(order[:share])
 
 
-def write_generator_file(path: Path | str, tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any]) -> None:
+def write_generator_file(
+    path: Path | str, tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any]
+) -> None:
     """Tensors and a JSON header in one .safetensors file, whole or absent."""
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
@@ -91,7 +115,7 @@ def read_generator_file(path: Path | str) -> tuple[dict[str, torch.Tensor], dict
         with safe_open(path, framework="pt") as file:
             header = (file.metadata() or {}).get("swell", "")
             meta = json.loads(header) if header else {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, OSError) as error:
         raise InputError(f"{path} ({error})", "a whole generator file", todo) from None
     if not isinstance(meta, dict) or "generator" not in meta:

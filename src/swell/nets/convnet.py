@@ -16,8 +16,11 @@ class ConvNet(Backbone):
         layers: list[nn.Module] = []
         for channels, stride in ((32, 1), (32, 1), (64, 2), (64, 1), (128, 2), (128, 1)):
             outputs = scaled(channels, width)
-            layers += [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs),
-                       nn.ReLU(inplace=True)]
+            layers += [
+                nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.ReLU(inplace=True),
+            ]
             inputs = outputs
         self.layers = nn.Sequential(*layers)
         self.features = inputs

@@ -35,8 +35,13 @@ class EncoderConfig:
         if value.get("format") != "swell-encoder-1":
             raise InputError(f"encoder format {value.get('format')!r}", "swell-encoder-1")
         try:
-            return cls(value["backbone"], float(value["width"]), tuple(map(int, value["shape"])),
-                       tuple(map(float, value["mean"])), tuple(map(float, value["std"])))
+            return cls(
+                value["backbone"],
+                float(value["width"]),
+                tuple(map(int, value["shape"])),
+                tuple(map(float, value["mean"])),
+                tuple(map(float, value["std"])),
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"encoder.json ({error})", "the fields swell writes") from None
 

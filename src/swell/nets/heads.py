@@ -12,8 +12,9 @@ class MLP(nn.Sequential):
     SimCLR's projector in AdaInf is MLP(features, 2048, 256): Linear, ReLU, Linear, no norm.
     """
 
-    def __init__(self, inputs: int, hidden: int, outputs: int, layers: int = 2, norm: bool = False,
-                 last_norm: bool = False) -> None:
+    def __init__(
+        self, inputs: int, hidden: int, outputs: int, layers: int = 2, norm: bool = False, last_norm: bool = False
+    ) -> None:
         modules: list[nn.Module] = []
         for _ in range(layers - 1):
             modules.append(nn.Linear(inputs, hidden, bias=not norm))

@@ -64,16 +64,22 @@ def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
 class ResNet(Backbone):
     """Four stages of `blocks` residual blocks; features [B, 512 * width * expansion]."""
 
-    def __init__(self, block: type[BasicBlock] | type[Bottleneck], blocks: tuple[int, int, int, int],
-                 shape: tuple[int, ...], width: float = 1.0) -> None:
+    def __init__(
+        self,
+        block: type[BasicBlock] | type[Bottleneck],
+        blocks: tuple[int, int, int, int],
+        shape: tuple[int, ...],
+        width: float = 1.0,
+    ) -> None:
         super().__init__()
         channels, *size = shape
         base = scaled(64, width)
         if max(size) <= SMALL_IMAGE:
             self.stem = nn.Sequential(conv(channels, base, 3), nn.BatchNorm2d(base), nn.ReLU(inplace=True))
         else:
-            self.stem = nn.Sequential(conv(channels, base, 7, 2), nn.BatchNorm2d(base), nn.ReLU(inplace=True),
-                                      nn.MaxPool2d(3, 2, 1))
+            self.stem = nn.Sequential(
+                conv(channels, base, 7, 2), nn.BatchNorm2d(base), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)
+            )
         stages, inputs = [], base
         for i, count in enumerate(blocks):
             stage = nn.Sequential()

@@ -81,7 +81,9 @@ def _sentence(difference: dict[str, Any], shots: str, other: str) -> tuple[str, 
 
 def summary(result: dict[str, Any], out: Path) -> str:
     """The table and the verdict as text."""
-    lines = [f"{'arm':28s}{'1-shot':>13s}{'10-shot':>13s}{'kNN':>13s}{'linear':>13s}{'time':>8s}{'real':>10s}{'generated':>11s}"]
+    lines = [
+        f"{'arm':28s}{'1-shot':>13s}{'10-shot':>13s}{'kNN':>13s}{'linear':>13s}{'time':>8s}{'real':>10s}{'generated':>11s}"
+    ]
     for arm in result["arms"]:
         s, c = arm_scores(result, arm["name"]), arm_costs(arm["runs"])
         cells = "".join(f"{_spread(s[key]):>13s}" for key in ("shot_1", "shot_10", "knn", "linear"))
@@ -91,8 +93,17 @@ def summary(result: dict[str, Any], out: Path) -> str:
         cells = "".join(f"{s1[key]:8.1f}     " for key in ("shot_1", "shot_10", "knn", "linear"))
         lines.append(f"{'(' + name.replace('_', ' ') + ')':28s}{cells}")
     seeds = result["settings"]["seeds"]
-    return "\n".join(["", *lines, "", f"Mean ± sd over {seeds} seeds, per cent of {result['data']['test']} test digits right; time "
-                      "includes the generator's where it is used.", verdict(result), f"Took {result['took']}. Look at {out / 'report.html'}"])
+    return "\n".join(
+        [
+            "",
+            *lines,
+            "",
+            f"Mean ± sd over {seeds} seeds, per cent of {result['data']['test']} test digits right; time "
+            "includes the generator's where it is used.",
+            verdict(result),
+            f"Took {result['took']}. Look at {out / 'report.html'}",
+        ]
+    )
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -109,8 +120,9 @@ def _baselines(result: dict[str, Any]) -> dict[str, Any]:
     return dict(next(run["baselines"] for arm in result["arms"] for run in arm["runs"] if "baselines" in run))
 
 
-def write_demo_report(out: Path, result: dict[str, Any], runs: dict[str, Run], train: Source, test: Source,
-                      made: Path) -> None:
+def write_demo_report(
+    out: Path, result: dict[str, Any], runs: dict[str, Run], train: Source, test: Source, made: Path
+) -> None:
     """Write `report.html` of the demo in `out`; `runs` are the arms' runs with the first seed, by the arm's name."""
     rows: list[dict[str, Cell]] = []
     for arm in result["arms"]:
@@ -120,28 +132,48 @@ def write_demo_report(out: Path, result: dict[str, Any], runs: dict[str, Run], t
     settings, quality = result["settings"], result["quality"]
     recipe = runs[ADAINF].recipe
     facts = [
-        ("data", f"{result['data']['train']:,} handwritten digits of 8 x 8 pixels without labels, from scikit-learn; "
-                 f"{result['data']['test']} others for the test"),
+        (
+            "data",
+            f"{result['data']['train']:,} handwritten digits of 8 x 8 pixels without labels, from scikit-learn; "
+            f"{result['data']['test']} others for the test",
+        ),
         ("generator", f"diffusion, trained from scratch on the same digits; {settings['samples']:,} samples"),
         ("quality", _quality_words(quality)),
-        ("method", f"{recipe.method}, {recipe.backbone}, {settings['steps']} steps of {recipe.batch_size} in every arm"),
+        (
+            "method",
+            f"{recipe.method}, {recipe.backbone}, {settings['steps']} steps of {recipe.batch_size} in every arm",
+        ),
         ("seeds", f"{settings['seeds']} an arm"),
         ("probe", "swell-probe-1: frozen features of whole clean images, labels only here"),
         ("machine", f"{cpu_name()}; {result['took']} in all"),
     ]
     shown = (REAL_ONLY, ADAINF)
-    note = ("Every arm trains for equal steps. Time and FLOPs include the generator's training and sampling where it is used. "
-            "Real and generated are samples shown to the encoder. Mean ± sd over seeds.")
-    write_report(out / "report.html", Page(
-        title="Do generated data help an encoder of handwritten digits?", verdict=verdict(result), facts=facts,
-        tables=[probe_table(rows, _baselines(result), note)],
-        curves=[loss_chart({name: read_metrics(run.path) for name, run in runs.items()})],
-        spectra=[spectrum_chart(features)], pairs=pairs(open_gen(made), train),
-        maps=[embedding_map(name, features[name], test) for name in shown],
-        recipe=tomli_w.dumps(recipe.to_dict()), footer=f"swell {__version__}"))
+    note = (
+        "Every arm trains for equal steps. Time and FLOPs include the generator's training and sampling where it is used. "
+        "Real and generated are samples shown to the encoder. Mean ± sd over seeds."
+    )
+    write_report(
+        out / "report.html",
+        Page(
+            title="Do generated data help an encoder of handwritten digits?",
+            verdict=verdict(result),
+            facts=facts,
+            tables=[probe_table(rows, _baselines(result), note)],
+            curves=[loss_chart({name: read_metrics(run.path) for name, run in runs.items()})],
+            spectra=[spectrum_chart(features)],
+            pairs=pairs(open_gen(made), train),
+            maps=[embedding_map(name, features[name], test) for name in shown],
+            recipe=tomli_w.dumps(recipe.to_dict()),
+            footer=f"swell {__version__}",
+        ),
+    )
 
 
 def _quality_words(quality: dict[str, Any]) -> str:
     c2st = quality.get("c2st", {})
     value = c2st.get("accuracy") if isinstance(c2st, dict) else c2st
-    return f"a classifier tells generated from real with accuracy {value:.2f} (0.50 would be chance)" if value else "see quality.json"
+    return (
+        f"a classifier tells generated from real with accuracy {value:.2f} (0.50 would be chance)"
+        if value
+        else "see quality.json"
+    )

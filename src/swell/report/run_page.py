@@ -54,7 +54,11 @@ def write_run_report(
         (
             "mixture",
             f"{cost.samples_real:,} real and {cost.samples_generated:,} generated samples drawn"
-            + (f" from {origin.get('generated', 'unknown')}, weight {recipe.weight:g}" if cost.samples_generated else ""),
+            + (
+                f" from {origin.get('generated', 'unknown')}, weight {recipe.weight:g}"
+                if cost.samples_generated
+                else ""
+            ),
         ),
         (
             "rate",
@@ -64,13 +68,13 @@ def write_run_report(
     ]
     notices = []
     if run.provenance.get("generated", {}).get("labels_used"):
-        notices.append(
-            "The generated samples were made with the help of labels, so this run is not label-free."
-        )
+        notices.append("The generated samples were made with the help of labels, so this run is not label-free.")
     tables = []
     verdict = "The encoder is trained. Probe it with `swell evaluate` to see how good its features are."
     if evaluation is not None:
-        facts.append(("probed on", f"{evaluation['n_train']:,} labelled samples, {evaluation['n_test']:,} for the test"))
+        facts.append(
+            ("probed on", f"{evaluation['n_train']:,} labelled samples, {evaluation['n_test']:,} for the test")
+        )
         row: dict[str, Cell] = {"name": "this encoder", **scores(evaluation), **costs(ledger)}
         baselines = evaluation.get("baselines", {})
         tables.append(probe_table([row], baselines))

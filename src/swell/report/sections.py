@@ -79,10 +79,7 @@ def probe_table(
 
 def loss_chart(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> Chart:
     """Loss over steps, a line a run."""
-    series = [
-        Series(name, [m["step"] for m in lines], [m["loss"] for m in lines])
-        for name, lines in metrics.items()
-    ]
+    series = [Series(name, [m["step"] for m in lines], [m["loss"] for m in lines]) for name, lines in metrics.items()]
     return Chart(
         "Loss while training",
         "step",

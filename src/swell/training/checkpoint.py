@@ -24,8 +24,11 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         except RuntimeError as error:  # torch reports a full disk as a RuntimeError of its zip writer
             if "PytorchStreamWriter" not in str(error) and "write" not in str(error):
                 raise
-            raise InputError(f"cannot write {path} (no space left or file too large)", "room for a checkpoint",
-                             "free some space and run again with --resume") from error
+            raise InputError(
+                f"cannot write {path} (no space left or file too large)",
+                "room for a checkpoint",
+                "free some space and run again with --resume",
+            ) from error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -36,8 +39,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, zipfile.BadZipFile, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
-        raise InputError(f"{path} ({reason})", "a checkpoint written by swell",
-                         "delete it to start this run from the beginning") from error
+        raise InputError(
+            f"{path} ({reason})", "a checkpoint written by swell", "delete it to start this run from the beginning"
+        ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise InputError(f"{path}", f"a checkpoint of format {FORMAT}", "delete it to start from the beginning")
     return state

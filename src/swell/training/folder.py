@@ -35,8 +35,11 @@ def claimed(out: Path) -> Iterator[None]:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise InputError(f"--out {out} (another process is training there)", "a folder of its own",
-                                 "wait for it or choose another --out") from None
+                raise InputError(
+                    f"--out {out} (another process is training there)",
+                    "a folder of its own",
+                    "wait for it or choose another --out",
+                ) from None
         yield
     finally:
         lock.close()
@@ -56,18 +59,29 @@ def open_folder(out: Path, recipe: Recipe, fingerprints: dict[str, str], resume:
     if not held:
         return False
     if not resume:
-        raise InputError(f"--out {out} (holds {', '.join(held[:3])})", "a new or empty folder",
-                         "add --resume to go on with that run, or choose another --out")
+        raise InputError(
+            f"--out {out} (holds {', '.join(held[:3])})",
+            "a new or empty folder",
+            "add --resume to go on with that run, or choose another --out",
+        )
     if "recipe.toml" not in held:
-        raise InputError(f"--out {out} --resume (no recipe.toml in it)", "a run made by swell pretrain", "choose another --out")
+        raise InputError(
+            f"--out {out} --resume (no recipe.toml in it)", "a run made by swell pretrain", "choose another --out"
+        )
     stored, data, _ = read_recipe(out / "recipe.toml")
     changed = differences(stored, recipe)
-    changed += [f"{name}: {data.get(name, 'none')} -> {print_}" for name, print_ in fingerprints.items()
-                if data.get(name) != print_]
+    changed += [
+        f"{name}: {data.get(name, 'none')} -> {print_}"
+        for name, print_ in fingerprints.items()
+        if data.get(name) != print_
+    ]
     changed += [f"{name}: {data[name]} -> none" for name in data if name not in fingerprints]
     if changed:
-        raise InputError(f"--resume {out} with a changed run ({'; '.join(changed)})", "the recipe and data it began with",
-                         "undo the change, or start anew with another --out")
+        raise InputError(
+            f"--resume {out} with a changed run ({'; '.join(changed)})",
+            "the recipe and data it began with",
+            "undo the change, or start anew with another --out",
+        )
     return True
 
 

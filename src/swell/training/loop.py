@@ -55,8 +55,14 @@ class Operation:
     quiet: bool = False
 
 
-def pretrain(recipe: Recipe, real: Source, out: Path, generated: Source | None = None,
-             operation: Operation | None = None, generator_ledger: Ledger | None = None) -> Path:
+def pretrain(
+    recipe: Recipe,
+    real: Source,
+    out: Path,
+    generated: Source | None = None,
+    operation: Operation | None = None,
+    generator_ledger: Ledger | None = None,
+) -> Path:
     """Train the encoder of `recipe` on `real`, with `generated` samples mixed in, and leave the RUN folder `out`.
 
     Args:
@@ -99,15 +105,22 @@ def resolve(recipe: Recipe, real: Source, device: torch.device) -> Recipe:
     if recipe.steps is None and recipe.minutes is None:
         epochs = recipe.epochs if recipe.epochs is not None else 100.0
         recipe = recipe.with_budget(steps=math.ceil(epochs * len(real) / recipe.batch_size))
-    return replace(recipe, backbone=backbone, views=plan, method_options=asdict(method),  # type: ignore[call-overload]
-                   precision=pick_precision(recipe.precision, device, scaled(64, recipe.width)))
+    return replace(
+        recipe,
+        backbone=backbone,
+        views=plan,
+        method_options=asdict(method),  # type: ignore[call-overload]
+        precision=pick_precision(recipe.precision, device, scaled(64, recipe.width)),
+    )
 
 
 def _options(recipe: Recipe) -> dict[str, Any]:
     known = METHODS[recipe.method].__dataclass_fields__  # type: ignore[attr-defined]
     for key, value in recipe.method_options.items():
         if key not in known:
-            raise InputError(f"method_options: unknown key {key!r}", f"a setting of {recipe.method}", f"there are {', '.join(known)}")
+            raise InputError(
+                f"method_options: unknown key {key!r}", f"a setting of {recipe.method}", f"there are {', '.join(known)}"
+            )
         if not isinstance(value, (int, float)) or isinstance(value, bool):
             raise InputError(f"method_options: {key} = {value!r}", "a number")
     return recipe.method_options
@@ -119,13 +132,18 @@ def _check_data(real: Source, generated: Source | None) -> None:
     if len(real) < 2:
         raise InputError(f"{len(real)} sample", "at least 2 samples")
     if generated is not None and generated.shape != real.shape:
-        raise InputError(f"generated samples of shape {list(generated.shape)}", f"the real samples' shape {list(real.shape)}",
-                         "generate from the same data, opened at the same size")
+        raise InputError(
+            f"generated samples of shape {list(generated.shape)}",
+            f"the real samples' shape {list(real.shape)}",
+            "generate from the same data, opened at the same size",
+        )
 
 
 def _write_log(out: Path, real: Source) -> None:
-    lines = [f"{len(real)} samples of shape {list(real.shape)} from {real.provenance.origin}",
-             *(f"skipped {name}" for name in real.skipped)]
+    lines = [
+        f"{len(real)} samples of shape {list(real.shape)} from {real.provenance.origin}",
+        *(f"skipped {name}" for name in real.skipped),
+    ]
     write_text(out / "run.log", "\n".join(lines) + "\n")
 
 
@@ -138,14 +156,35 @@ def build(recipe: Recipe, real: Source, generated: Source | None, device: torch.
     parts = method.parts(encoder.features)
     encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     parts.to(device)
-    optimizer = make_optimizer(recipe.optimizer, [encoder, parts], recipe.learning_rate, recipe.weight_decay, recipe.momentum)
+    optimizer = make_optimizer(
+        recipe.optimizer, [encoder, parts], recipe.learning_rate, recipe.weight_decay, recipe.momentum
+    )
     assert not isinstance(recipe.views, str)  # resolve() has put the plan there
     forward: nn.Module = torch.compile(encoder) if recipe.compile else encoder  # type: ignore[assignment]
-    mixture = Mixture(len(real), len(generated) if generated else 0, batch=recipe.batch_size, weight=recipe.weight,
-                      seed=recipe.seed, mixing=recipe.mixing)
-    return Stepper(method, encoder, parts, optimizer, recipe.views.at_strength(recipe.strength), mixture,
-                   on_device(real.samples, device), on_device(generated.samples, device) if generated else None,
-                   recipe.learning_rate, recipe.warmup, recipe.seed, recipe.precision, device, forward)
+    mixture = Mixture(
+        len(real),
+        len(generated) if generated else 0,
+        batch=recipe.batch_size,
+        weight=recipe.weight,
+        seed=recipe.seed,
+        mixing=recipe.mixing,
+    )
+    return Stepper(
+        method,
+        encoder,
+        parts,
+        optimizer,
+        recipe.views.at_strength(recipe.strength),
+        mixture,
+        on_device(real.samples, device),
+        on_device(generated.samples, device) if generated else None,
+        recipe.learning_rate,
+        recipe.warmup,
+        recipe.seed,
+        recipe.precision,
+        device,
+        forward,
+    )
 
 
 @dataclass
@@ -157,8 +196,15 @@ class _State:
     flops_per_step: float = 0.0
 
 
-def _train(recipe: Recipe, real: Source, generated: Source | None, out: Path, op: Operation, device: torch.device,
-           generator_ledger: Ledger | None) -> None:
+def _train(
+    recipe: Recipe,
+    real: Source,
+    generated: Source | None,
+    out: Path,
+    op: Operation,
+    device: torch.device,
+    generator_ledger: Ledger | None,
+) -> None:
     stepper = build(recipe, real, generated, device)
     ledger = Ledger()
     if generator_ledger is not None:
@@ -173,9 +219,16 @@ def _train(recipe: Recipe, real: Source, generated: Source | None, out: Path, op
         state, ledger = _State(**saved["state"]), Ledger.from_dict(json.loads(saved["ledger"]))
 
     def save() -> None:
-        save_checkpoint(checkpoint, {"encoder": stepper.encoder.state_dict(), "parts": stepper.parts.state_dict(),
-                                     "optimizer": stepper.optimizer.state_dict(), "state": asdict(state),
-                                     "ledger": json.dumps({k: v for k, v in ledger.to_dict().items() if k != "total"})})
+        save_checkpoint(
+            checkpoint,
+            {
+                "encoder": stepper.encoder.state_dict(),
+                "parts": stepper.parts.state_dict(),
+                "optimizer": stepper.optimizer.state_dict(),
+                "state": asdict(state),
+                "ledger": json.dumps({k: v for k, v in ledger.to_dict().items() if k != "total"}),
+            },
+        )
 
     metrics = Metrics(out / "metrics.jsonl", keep_before=state.step)
     try:
@@ -192,8 +245,16 @@ def _train(recipe: Recipe, real: Source, generated: Source | None, out: Path, op
     write_bytes(out / "encoder.safetensors", safetensors_bytes(weights))
 
 
-def _loop(recipe: Recipe, stepper: Stepper, state: _State, cost: Cost, metrics: Metrics, op: Operation, save: Any,
-          interrupted: threading.Event) -> None:
+def _loop(
+    recipe: Recipe,
+    stepper: Stepper,
+    state: _State,
+    cost: Cost,
+    metrics: Metrics,
+    op: Operation,
+    save: Any,
+    interrupted: threading.Event,
+) -> None:
     total_steps, total_seconds = recipe.steps, 60 * (recipe.minutes or 0)
     watchdog = Watchdog()
     look_every = 1 if stepper.device.type == "cpu" else GPU_LOOK_EVERY
@@ -205,8 +266,15 @@ def _loop(recipe: Recipe, stepper: Stepper, state: _State, cost: Cost, metrics: 
     def share() -> float:
         return state.step / total_steps if total_steps else state.seconds / total_seconds
 
-    with Progress("pre-train", total, unit, per_unit=batch if total_steps else 0.0, rate_unit="samples" if total_steps else "",
-                  quiet=op.quiet, start_at=state.step if total_steps else state.seconds) as bar:
+    with Progress(
+        "pre-train",
+        total,
+        unit,
+        per_unit=batch if total_steps else 0.0,
+        rate_unit="samples" if total_steps else "",
+        quiet=op.quiet,
+        start_at=state.step if total_steps else state.seconds,
+    ) as bar:
         while share() < 1:
             if interrupted.is_set():
                 save()
@@ -232,9 +300,15 @@ def _loop(recipe: Recipe, stepper: Stepper, state: _State, cost: Cost, metrics: 
                     raise Diverged(stepper.explain(t, value))
                 bar.update(state.step if total_steps else state.seconds, note=f"loss {value:.3f}")
             if logged:
-                record = {"step": t, "loss": value, **{name: s.item() for name, s in scalars.items()},
-                          "learning_rate": stepper.optimizer.param_groups[0]["lr"], "seconds": round(state.seconds, 3),
-                          "samples_real": cost.samples_real, "samples_generated": cost.samples_generated}
+                record = {
+                    "step": t,
+                    "loss": value,
+                    **{name: s.item() for name, s in scalars.items()},
+                    "learning_rate": stepper.optimizer.param_groups[0]["lr"],
+                    "seconds": round(state.seconds, 3),
+                    "samples_real": cost.samples_real,
+                    "samples_generated": cost.samples_generated,
+                }
                 metrics.write(record)
                 if "z_std" in record:
                     watchdog.check_spread(t, record["z_std"])

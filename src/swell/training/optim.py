@@ -21,9 +21,18 @@ class LARS(Optimizer):
     exceeds lr. Groups with `adapt=False` (biases and norms) use ratio 1 and no decay.
     """
 
-    def __init__(self, groups: Iterable[dict[str, Any]], lr: float, momentum: float = 0.9, weight_decay: float = 0.0,
-                 eta: float = 0.02, clip: bool = True) -> None:
-        super().__init__(groups, dict(lr=lr, momentum=momentum, weight_decay=weight_decay, eta=eta, clip=clip, adapt=True))
+    def __init__(
+        self,
+        groups: Iterable[dict[str, Any]],
+        lr: float,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        eta: float = 0.02,
+        clip: bool = True,
+    ) -> None:
+        super().__init__(
+            groups, dict(lr=lr, momentum=momentum, weight_decay=weight_decay, eta=eta, clip=clip, adapt=True)
+        )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -39,7 +48,9 @@ class LARS(Optimizer):
                 ratio = group["eta"] * w_norm / (g_norm + wd * w_norm).clamp_min(1e-12)
                 if group["clip"]:
                     ratio = (ratio / max(lr, 1e-12)).clamp_max(1.0)
-                ratio = torch.where((w_norm > 0) & (g_norm > 0), ratio, 1.0)  # a new layer of zeros must be able to start
+                ratio = torch.where(
+                    (w_norm > 0) & (g_norm > 0), ratio, 1.0
+                )  # a new layer of zeros must be able to start
                 grads = list(torch._foreach_mul(torch._foreach_add(grads, weights, alpha=wd), list(ratio.unbind())))
             buffers = []
             for p in weights:
@@ -55,7 +66,9 @@ class LARS(Optimizer):
 OPTIMIZERS = ("lars", "sgd", "adamw")
 
 
-def make_optimizer(name: str, modules: Iterable[nn.Module], lr: float, weight_decay: float, momentum: float) -> Optimizer:
+def make_optimizer(
+    name: str, modules: Iterable[nn.Module], lr: float, weight_decay: float, momentum: float
+) -> Optimizer:
     """Optimiser over all parameters of `modules`; biases and norms (one-dimensional weights) are never decayed.
 
     Raises:

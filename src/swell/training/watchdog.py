@@ -26,8 +26,10 @@ class Watchdog:
         """Warn once when the projections of a batch have all but become one point."""
         if z_std < COLLAPSED and step > 0 and not self._warned:
             self._warned = True
-            warn(f"step {step}: collapse: the projector maps every view to nearly the same point (spread {z_std:.3f}, "
-                 "healthy runs stay above 0.3). Lower the learning rate, or use a larger batch.")
+            warn(
+                f"step {step}: collapse: the projector maps every view to nearly the same point (spread {z_std:.3f}, "
+                "healthy runs stay above 0.3). Lower the learning rate, or use a larger batch."
+            )
 
 
 def first_broken_module(modules: dict[str, nn.Module], rerun: Callable[[], Tensor]) -> str:

@@ -1,0 +1,39 @@
+"""The C library's memory: keep what a training step frees, because the next step asks for the same again.
+
+glibc maps every large tensor afresh and unmaps it when it is freed, so that each step of a training on the CPU touches
+all its memory for the first time, 4 KiB at a time. Kept instead, the same pages serve step after step.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # of <malloc.h>
+_MIB = 2**20
+# The highest thresholds glibc adapts to by itself; once anything is set it adapts no longer.
+_ORDINARY = ((_MMAP_MAX, 65536), (_MMAP_THRESHOLD, 32 * _MIB), (_TRIM_THRESHOLD, 64 * _MIB))
+_KEEPING = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1))  # nothing mapped on its own, nothing given back
+
+
+@contextmanager
+def memory_reused() -> Iterator[None]:
+    """Inside, freed memory stays with the process; at the end what is free goes back to the system.
+
+    Does nothing where the C library is not glibc, or where the user set MALLOC_* or GLIBC_TUNABLES.
+    """
+    library = ctypes.CDLL(None) if os.name == "posix" else None
+    chosen = any(key == "GLIBC_TUNABLES" or key.startswith("MALLOC_") for key in os.environ)
+    if library is None or chosen or not (hasattr(library, "mallopt") and hasattr(library, "malloc_trim")):
+        yield
+        return
+    for parameter, value in _KEEPING:
+        library.mallopt(parameter, value)
+    try:
+        yield
+    finally:
+        for parameter, value in _ORDINARY:
+            library.mallopt(parameter, value)
+        library.malloc_trim(ctypes.c_size_t(0))
