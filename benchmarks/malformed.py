@@ -103,7 +103,9 @@ def run_case(case: Case, at: Path, capture: Path) -> int:
             command = [sys.executable, "-m", "swell", *case.argv]
             pipes = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err}
             try:
-                return subprocess.run(command, cwd=at, env=environment, timeout=TIMEOUT, check=False, **pipes).returncode
+                return subprocess.run(
+                    command, cwd=at, env=environment, timeout=TIMEOUT, check=False, **pipes
+                ).returncode
             except subprocess.TimeoutExpired:
                 return 124
         sys.stdout.flush()

@@ -43,11 +43,11 @@ Row: TypeAlias = tuple[str, tuple[str, ...], str, tuple[Build, ...]]
 
 def folders() -> Iterator[Case]:
     for kind in ("JPEG", "PNG", "WEBP", "TIFF", "BMP"):
-        yield Case(f"truncated {kind} files", pretrain("photos"), "photos: 6 of 6", (photos(kind),))
+        yield Case(f"truncated {kind} files", pretrain("photos"), "of 6 images are unreadable", (photos(kind),))
     for kind in ("JPEG", "PNG"):
         yield Case(f"zero-byte {kind} files", generate("photos"), "empty file", (photos(kind, keep=0.0),))
     for name, content in (("text", b"dear diary"), ("HTML", b"<html>"), ("a pickle", PICKLE), ("a GIF", b"GIF89a")):
-        yield Case(f"{name} named .jpg", pretrain("photos"), "photos/a.jpg", (written("photos/a.jpg", content),))
+        yield Case(f"{name} named .jpg", pretrain("photos"), "(a.jpg: not a JPEG", (written("photos/a.jpg", content),))
     header = b"IHDR" + (10**6).to_bytes(4, "big") * 2 + b"\x08\x02\0\0\0"
     bomb = b"\x89PNG\r\n\x1a\n\0\0\0\r" + header + zlib.crc32(header).to_bytes(4, "big")
     one = photos("PNG", 0, 1)
@@ -190,7 +190,7 @@ def runs() -> Iterator[Case]:
         ("an unknown key in recipe.toml", evaluate, "'stepz'", replaced(recipe, "^steps", "stepz")),
         ("text for a number in recipe.toml", evaluate, "steps", replaced(recipe, "^steps = .*", 'steps = "two"')),
         ("a number for a name in recipe.toml", evaluate, "backbone", replaced(recipe, "^backbone = .*", "backbone = 3")),
-        ("views that are a number", evaluate, "views", replaced(recipe, r"^\[views\](.|\n)*?\n\[data\]", "[data]\nviews = 3\n")),
+        ("views that are a number", evaluate, "views", written(recipe, "views = 3")),
         ("a broken view plan", evaluate, "flip", replaced(recipe, "^flip = .*", "flip = 7")),
         ("a recipe.toml that is not text", evaluate, recipe, written(recipe, bytes(range(128, 256)))),
         ("no recipe.toml", evaluate, recipe, lambda at, _: (at / recipe).unlink()),
@@ -244,12 +244,12 @@ def runs() -> Iterator[Case]:
         ("fewer labels than samples", ("evaluate", "run", "x.npz"), "x.npz: 39 labels", (run, saved("x.npz", images=images(), y=LABELS[:39]))),
         ("labels in two columns", ("evaluate", "run", "x.npz"), "x.npz: labels", (run, saved("x.npz", images=images(), y=np.eye(40)))),
         ("labels that are NaN", ("evaluate", "run", "x.npz"), "x.npz: labels", (run, saved("x.npz", images=images(), y=LABELS * np.nan))),
-        ("one class only", (*evaluate, "--labels", "same"), "single class", (run, saved("data.npz", images=images(), same=LABELS * 0))),
+        ("one class only", (*evaluate, "--labels", "same"), "labels that are all 0", (run, saved("data.npz", images=images(), same=LABELS * 0))),
         ("too few labelled samples", ("evaluate", "run", "x.npz"), "2 labelled samples", (run, saved("x.npz", images=images(2), y=LABELS[:2]))),
         ("test classes that differ", (*evaluate, "--test", "x.npz"), "test classes", (run, saved("x.npz", images=images(), y=LABELS + 9))),
         ("a test set that is not there", (*evaluate, "--test", "x.npz"), "x.npz", (run,)),
         ("a test set of another shape", (*evaluate, "--test", "x.npz"), "[3, 8, 8]", (run, saved("x.npz", images=images(40, (3, 8, 8)), y=LABELS))),
-        ("data of another shape", ("embed", "run", "x.npy", "--out", "z.npz"), "[1, 9, 8]", (run, saved("x.npy", images(40, (3, 9, 8))))),
+        ("data of another shape", ("embed", "run", "x.npy", "--out", "z.npz"), "shape [3, 8, 8]", (run, saved("x.npy", images(40, (3, 9, 8))))),
         ("vectors to embed", ("embed", "run", "x.npy", "--out", "z.npz"), "x.npy", (run, saved("x.npy", np.ones((40, 6))))),
         ("features to a text file", ("embed", "run", "data.npz", "--out", "z.txt"), "z.txt", (run,)),
     )
@@ -294,7 +294,7 @@ def words() -> Iterator[Case]:
         ("an unknown short option", pretrain("data.npz", "-n"), "-n"),
         ("an option without its value", ("pretrain", "data.npz", "--out"), "--out"),
         ("no --out", ("pretrain", "data.npz"), "--out"),
-        ("no DATA", ("generate", "--out", "out"), "data"),
+        ("no DATA", ("generate", "--out", "out"), "DATA"),
         ("one argument too many", ("evaluate", "run", "data.npz", "more"), "more"),
         ("an unknown method", pretrain("data.npz", "--method", "simclrr"), "did you mean 'simclr'?"),
         ("an unknown generator", generate("data.npz", "--generator", "difusion"), "did you mean 'diffusion'?"),
@@ -340,7 +340,7 @@ def outputs() -> Iterator[Case]:
     yield Case("a demo among other things", ("demo", "--out", "run"), "--out run (not empty)", (run,))
     small = {resource.RLIMIT_FSIZE: 100_000}
     yield Case("a quota of 100 kB for a file", pretrain(), "checkpoint.pt", limits=small)
-    yield Case("a batch that no memory holds", pretrain("data.npz", "--batch-size", "9000000"), "9000000",
+    yield Case("a batch that no memory holds", pretrain("data.npz", "--batch-size", "9000000"), "9,000,000",
                limits={resource.RLIMIT_AS: 6 << 30})
     yield Case("stdout on a full disk", ("methods", "--json"), "standard output", stdout="/dev/full")
     embed, probe = ("embed", "run", "data.npz", "--out", "disk/z.npz"), ("evaluate", "disk/run", "data.npz", "--no-baselines")

@@ -40,6 +40,9 @@ class Demo:
     def __call__(self) -> Result:
         from swell.demo import demo
 
+        for name, value, most in (("seeds", self.seeds, 1000), ("steps", self.steps, 10**9)):
+            if value > most:
+                raise InputError(f"--{name} {value}", f"{most:,} at most")
         return demo(Path(self.out), seeds=self.seeds, steps=self.steps or None)
 
 
@@ -326,23 +329,31 @@ def parse(argv: list[str]) -> Any:
     return COMMANDS[name](**vars(parser.parse_args(argv[1:])))
 
 
+def _show(text: str) -> None:
+    """Print the result. A reader who has left, as `head` does, is no error; a full disk is the user's."""
+    try:
+        print(text.encode("utf-8", "backslashreplace").decode(), flush=True)  # file names may hold any byte
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return
+        reason = os.strerror(error.errno or 0).lower()
+        raise InputError(f"standard output ({reason})", "room for the result", "what --out names is complete") from None
+
+
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 our fault, 2 the user's input is at fault, 130 interrupted."""
     bind_threads()
     try:
         command = parse(sys.argv[1:] if argv is None else argv)
         result, text = command()
-        print(json.dumps(result, ensure_ascii=False) if command.json_ else text)
-        sys.stdout.flush()
+        _show(json.dumps(result, ensure_ascii=False) if command.json_ else text)
     except InputError as error:
         print(f"swell: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("swell: interrupted; what was saved is whole", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has left, as `head` does
-        return 0
     except SystemExit as stop:
         return int(stop.code or 0)
     except Exception as error:

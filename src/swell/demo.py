@@ -24,7 +24,7 @@ from swell.files import read_json, write_json
 from swell.recipes import Recipe, load_recipe
 from swell.threads import all_cores, start_worker
 
-STEPS = 300  # of every arm
+STEPS = 400  # of every arm
 GENERATOR_STEPS = 3000
 GENERATOR_SHARE = 0.15  # of the demo's time, for its progress bar
 SAMPLES = 10_000

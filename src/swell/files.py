@@ -13,17 +13,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from swell.errors import InputError
 
 _USER_SIDE = {
     errno.ENOSPC,
     errno.EDQUOT,
+    errno.EFBIG,
     errno.EROFS,
     errno.EACCES,
     errno.EPERM,
     errno.ENOTDIR,
     errno.EISDIR,
     errno.EEXIST,
+    errno.ENOENT,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
 }
 
 
@@ -36,10 +42,13 @@ def told_as_input_error(path: Path | str) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        if error.errno not in _USER_SIDE:
+    except (OSError, SafetensorError) as error:
+        if isinstance(error, OSError) and error.errno in _USER_SIDE:
+            reason = os.strerror(error.errno or 0).lower()
+        elif isinstance(error, SafetensorError) and "I/O error: " in str(error):  # how its writer tells of a full disk
+            reason = str(error).split("I/O error: ")[1].lower()
+        else:
             raise
-        reason = os.strerror(error.errno or 0).lower()
         raise InputError(
             f"cannot write {path} ({reason})",
             "a writable place with free space",
@@ -48,11 +57,25 @@ def told_as_input_error(path: Path | str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def new_folders(folder: Path) -> Iterator[None]:
+    """Make `folder` and its parents; where the block fails, those that were not there before go again if empty."""
+    with told_as_input_error(folder):
+        new = [part for part in (folder, *folder.parents) if not part.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for part in new:
+            with contextlib.suppress(OSError):
+                part.rmdir()
+        raise
+
+
+@contextlib.contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it over `path` on success, remove it on any failure."""
     path = Path(path)
-    with told_as_input_error(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with new_folders(path.parent), told_as_input_error(path):
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         os.close(handle)
         temporary = Path(name)
@@ -70,7 +93,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 def write_text(path: Path | str, text: str) -> None:
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names may hold any byte
 
 
 def write_bytes(path: Path | str, data: bytes) -> None:
@@ -99,7 +122,7 @@ def read_json(path: Path | str) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(str(path), "a file that exists", "is this a folder made by swell?") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise InputError(f"{path} ({error})", "a readable JSON file", "make it again") from None
 
 
@@ -109,7 +132,7 @@ def read_toml(path: Path | str) -> dict[str, Any]:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(str(path), "a recipe file that exists", "see `swell recipes`") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise InputError(f"{path} ({error})", "a readable TOML file", "mend the line it names") from None
 
 

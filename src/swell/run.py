@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from swell.data.open import open_data
 from swell.data.source import Source
 from swell.errors import InputError
 from swell.files import read_json, write_json
-from swell.ledger import Ledger
+from swell.ledger import Cost, Ledger
 from swell.nets.encoder import Encoder, EncoderConfig
 from swell.recipes import Recipe, read_recipe
 from swell.training.folder import read_metrics
@@ -31,10 +32,10 @@ class Run:
 
     def __init__(self, path: Path | str, device: str = "auto") -> None:
         self.path = Path(path)
-        if not (self.path / "encoder.safetensors").exists():
+        if not os.path.isfile(self.path / "encoder.safetensors"):
             finish = (
                 "finish it with --resume"
-                if (self.path / "recipe.toml").exists()
+                if os.path.isfile(self.path / "recipe.toml")
                 else "give a folder made by swell pretrain"
             )
             raise InputError(str(path), "a finished run (encoder.safetensors in it)", finish)
@@ -42,7 +43,12 @@ class Run:
 
     @property
     def recipe(self) -> Recipe:
-        return read_recipe(self.path / "recipe.toml")[0]
+        recipe = read_recipe(self.path / "recipe.toml")[0]
+        if isinstance(recipe.views, str):
+            raise InputError(
+                f"{self.path / 'recipe.toml'}: views = {recipe.views!r}", "the whole plan, as swell wrote it"
+            )
+        return recipe
 
     @property
     def data_fingerprints(self) -> dict[str, str]:
@@ -56,8 +62,7 @@ class Run:
 
     @property
     def ledger(self) -> Ledger:
-        stored = read_json(self.path / "ledger.json")
-        return Ledger.from_dict({k: v for k, v in stored.items() if k != "total"})
+        return read_ledger(self.path / "ledger.json")
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
@@ -90,13 +95,16 @@ class Run:
         from swell.evaluation.evaluate import evaluate_baselines, evaluate_encoder, split
         from swell.report.run_page import write_run_report
 
-        train_source, test_source = self._splits(data, test, labels) or split(self.open(data, labels))
-        recipe = self.recipe
+        recipe, ledger = self.recipe, self.ledger  # first, because the probe takes its time
         assert not isinstance(recipe.views, str)
+        if not self.metrics:
+            raise InputError(
+                f"{self.path / 'metrics.jsonl'} (no step in it)", "the steps swell logged", "repeat the run"
+            )
+        train_source, test_source = self._splits(data, test, labels) or split(self.open(data, labels))
         result = evaluate_encoder(self.encoder, train_source, test_source, recipe.views)
         if baselines:
             result["baselines"] = evaluate_baselines(self.encoder, train_source, test_source)
-        ledger = self.ledger
         ledger.evaluation.seconds += result["cost"]["seconds"]
         ledger.evaluation.forwards += result["cost"]["forwards"]
         ledger.note_memory()
@@ -130,14 +138,40 @@ class Run:
         return self.open(data, labels), self.open(test, labels)
 
 
+def read_ledger(path: Path) -> Ledger:
+    """Raises InputError when `path` is missing or holds no ledger."""
+    stored = read_json(path)
+    try:
+        ledger = Ledger.from_dict({key: value for key, value in stored.items() if key != "total"})
+        sum(
+            sum(vars(part).values()) for part in vars(ledger).values() if isinstance(part, Cost)
+        )  # numbers, all of them
+    except (InputError, AttributeError, TypeError, ValueError) as error:
+        raise InputError(f"{path} ({error})", "the ledger as swell wrote it", "make the folder again") from None
+    return ledger
+
+
 def load_encoder(path: Path) -> Encoder:
     """The encoder of the run `path`, in eval mode. Raises InputError when its files are damaged."""
-    encoder = Encoder(EncoderConfig.from_dict(read_json(path / "encoder.json")))
+    stored = read_json(path / "encoder.json")
+    again = "finish or repeat the run"
     try:
-        encoder.load_state_dict(load_file(path / "encoder.safetensors"))
-    except (SafetensorError, RuntimeError, OSError) as error:
-        reason = str(error).splitlines()[0][:100]
-        raise InputError(
-            f"{path / 'encoder.safetensors'} ({reason})", "the weights swell wrote", "finish or repeat the run"
-        ) from None
+        config = EncoderConfig.from_dict(stored)
+        with torch.device("meta"):  # costs nothing, whatever sizes a damaged file claims
+            shapes = {name: w.shape for name, w in Encoder(config).state_dict().items()}
+        if len(config.shape) != 3:
+            raise ValueError(f"shape {list(config.shape)}")
+    except (TypeError, AttributeError, LookupError, ValueError, ArithmeticError, RuntimeError) as error:
+        raise InputError(f"{path / 'encoder.json'} ({error})", "the settings swell wrote", again) from None
+    weights_file = path / "encoder.safetensors"
+    try:
+        weights = load_file(weights_file)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{weights_file} ({error})", "the weights swell wrote", again) from None
+    if {name: w.shape for name, w in weights.items()} != shapes:
+        raise InputError(f"{weights_file} (weights of another net than encoder.json)", "the weights swell wrote", again)
+    if not all(bool(w.isfinite().all()) for w in weights.values()):
+        raise InputError(f"{weights_file} (NaN or infinite weights)", "finite weights", again)
+    encoder = Encoder(config)
+    encoder.load_state_dict(weights)
     return encoder.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]

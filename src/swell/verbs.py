@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from swell.console import warn
-from swell.data.gen import open_gen
+from swell.data.gen import is_gen, open_gen
 from swell.data.open import open_data
 from swell.data.source import Source
 from swell.errors import InputError
-from swell.files import read_json
 from swell.ledger import Ledger
-from swell.recipes import Recipe, load_recipe
-from swell.run import Run
+from swell.recipes import Recipe, check_budget, check_seed, load_recipe
+from swell.run import Run, read_ledger
 from swell.training.loop import Operation
 from swell.training.loop import pretrain as train
 from swell.views.plan import strength_number
@@ -42,7 +43,11 @@ def generate(
     """Train a generator on `data`, sample `count` from it, judge the samples; returns the GEN folder `out`."""
     from swell.generators.generate import generate as make
 
+    check_budget(steps=steps, minutes=minutes)
+    check_seed(seed)
     source = open_data(data, size=size, max_bad=max_bad, quiet=quiet)
+    if force or not is_gen(out):
+        _require_room(Path(out), count, source)
     return make(
         source,
         Path(out),
@@ -54,6 +59,15 @@ def generate(
         force=force,
         quiet=quiet,
     )
+
+
+def _require_room(out: Path, count: int, source: Source) -> None:
+    """Refuse more samples than the disk holds now, rather than after the training."""
+    need = count * source.samples[0].nbytes
+    free = shutil.disk_usage(next(part for part in (out, *out.parents) if os.path.exists(part))).free
+    if need > free:
+        given = f"--count {count} in {out} ({need / 1e9:,.1f} GB)"
+        raise InputError(given, f"no more than the disk holds ({free / 1e9:,.1f} GB free)", "give a smaller --count")
 
 
 def pretrain(
@@ -89,6 +103,8 @@ def pretrain(
     """
     from swell.report.run_page import write_run_report
 
+    if not 0 <= checkpoint_seconds < float("inf"):
+        raise InputError(f"--checkpoint-seconds {checkpoint_seconds}", "a number from 0 up", "60 is usual")
     base = load_recipe(recipe) if isinstance(recipe, str) else recipe
     given = {"method": method, "seed": seed, **changes}
     given |= {"weight": _weight(weight), "strength": None if strength is None else strength_number(strength)}
@@ -127,8 +143,7 @@ def _generated(inflate: Any, real: Source, allow_label_leak: bool) -> tuple[Sour
     else:
         source = open_gen(Path(inflate))
         path = Path(inflate) / "ledger.json"
-        stored = read_json(path) if path.exists() else None
-        ledger = Ledger.from_dict({k: v for k, v in stored.items() if k != "total"}) if stored else None
+        ledger = read_ledger(path) if path.exists() else None
     origin = source.provenance
     if origin.labels_used and not allow_label_leak:
         raise InputError(

@@ -29,11 +29,11 @@ from swell.data.images import square
 from swell.data.source import Provenance, Source
 from swell.errors import InputError, suggest
 
-__all__ = ["SAMPLE_KEYS", "as_numpy", "encode_labels", "from_array", "open_npy", "open_npz", "resized"]
+__all__ = ["SAMPLE_KEYS", "UNREADABLE", "as_numpy", "encode_labels", "from_array", "open_npy", "open_npz", "resized"]
 
 SAMPLE_KEYS = ("images", "image", "x", "X", "data", "samples")
 LABEL_KEYS = ("labels", "label", "y")
-_UNREADABLE = (
+UNREADABLE = (  # what NumPy is known to raise on damaged files
     OSError,
     ValueError,
     EOFError,
@@ -161,7 +161,8 @@ def resized(source: Source, size: int | None) -> Source:
     if size is None:
         return source
     if not source.is_images:
-        raise InputError(f"size {size} for vectors", "images", "leave the size out")
+        given = f"{source.provenance.origin}: size {size} for vectors of {source.shape[0]}"
+        raise InputError(given, "images", "give images, or leave the size out")
     n, c, h, w = source.samples.shape
     if h == w == size:
         return source
@@ -273,7 +274,7 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if "ickle" in reason or "bject" in reason:
             reason = "it holds Python objects or is a pickle, which Swell never loads"

@@ -6,18 +6,19 @@ A folder appears whole or not at all: it is built beside its destination and ren
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from swell.data.arrays import UNREADABLE
 from swell.data.source import Provenance, Source
 from swell.errors import InputError
-from swell.files import atomic_path, read_json, sha256_of, told_as_input_error, write_json
+from swell.files import atomic_path, new_folders, read_json, sha256_of, told_as_input_error, write_json
 
 FORMAT = "swell-gen-1"
 SHARD_SIZE = 10_000
@@ -28,18 +29,19 @@ Draw = Callable[[int, int], np.ndarray]  # (count, first) -> samples first .. fi
 def is_gen(path: Path | str) -> bool:
     """Whether `path` is a folder with a manifest of generated samples."""
     manifest = Path(path) / "manifest.json"
-    if not manifest.is_file():
+    if not os.path.isfile(manifest):
         return False
-    with contextlib.suppress(InputError):
+    try:
         value = read_json(manifest)
-        return isinstance(value, dict) and str(value.get("format", "")).startswith("swell-gen-")
-    return False
+    except InputError:  # damaged; the shards still say what it was
+        return (Path(path) / "shard-00000.npz").is_file()
+    return isinstance(value, dict) and str(value.get("format", "")).startswith("swell-gen-")
 
 
 def refuse_to_overwrite(out: Path | str, force: bool) -> None:
     """Raises InputError where `out` holds something: generated samples without `force`, or anything else."""
     out = Path(out)
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if not os.path.exists(out) or (out.is_dir() and not any(out.iterdir())):
         return
     if not is_gen(out):
         raise InputError(
@@ -65,25 +67,28 @@ def new_gen(out: Path | str, *, force: bool = False) -> Iterator[Path]:
     """
     out = Path(out)
     refuse_to_overwrite(out, force)
-    with told_as_input_error(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
-    made, old = temporary / "new", temporary / "old"
-    try:
+    with new_folders(out.parent):
         with told_as_input_error(out):
-            made.mkdir()
-        yield made
-        with told_as_input_error(out):
-            if out.exists():
-                out.replace(old)
-            try:
-                made.replace(out)
-            except OSError:
-                if old.exists():
-                    old.replace(out)
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
+        made, old = temporary / "new", temporary / "old"
+        try:
+            with told_as_input_error(out):
+                made.mkdir()
+            yield made
+            with told_as_input_error(out):
+                if out.exists():
+                    out.replace(old)
+                try:
+                    made.replace(out)
+                except BaseException:  # a Ctrl-C here must not cost the earlier samples either
+                    if old.exists():
+                        old.replace(out)
+                    raise
+        except InputError as error:  # names the place the user knows, not the temporary one
+            given = error.given.replace(str(made), str(out))
+            raise InputError(given, error.expected, error.todo) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_shards(folder: Path, draw: Draw, count: int, shard_size: int = SHARD_SIZE) -> list[dict[str, Any]]:
@@ -147,9 +152,7 @@ def write_gen(
         )
     with new_gen(out, force=force) as folder:
         shards = write_shards(folder, lambda count, first: samples[first : first + count], len(samples))
-        write_manifest(
-            folder, shards, shape=source.shape, dtype=str(samples.dtype), provenance=provenance, seed=seed
-        )
+        write_manifest(folder, shards, shape=source.shape, dtype=str(samples.dtype), provenance=provenance, seed=seed)
     return Path(out)
 
 
@@ -163,6 +166,7 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
             f"generated samples in format {FORMAT}",
             "make them again with `swell generate`",
         )
+    manifest.setdefault("settings", {})
     return manifest
 
 
@@ -181,8 +185,7 @@ def open_gen(path: Path | str) -> Source:
             int(manifest["count"]),
         )
         shards = [
-            (str(row["file"]), int(row["first"]), int(row["count"]), str(row["sha256"]))
-            for row in manifest["shards"]
+            (str(row["file"]), int(row["first"]), int(row["count"]), str(row["sha256"])) for row in manifest["shards"]
         ]
         provenance = Provenance(**manifest["provenance"])
         if min(shape, default=0) < 1 or dtype != (np.uint8 if len(shape) == 3 else np.float32):
@@ -206,7 +209,11 @@ def open_gen(path: Path | str) -> Source:
             "generated samples, as many as the shards hold",
             _AGAIN,
         )
-    samples = np.empty((count, *shape), dtype)
+    try:
+        samples = np.empty((count, *shape), dtype)
+    except (MemoryError, ValueError):
+        given = f"{path}/manifest.json ({count:,} samples {list(shape)})"
+        raise InputError(given, "as many as fit in memory", _AGAIN) from None
     for name, first, rows, digest in shards:
         samples[first : first + rows] = _read_shard(path / name, digest, (rows, *shape), dtype)
     return Source(samples, provenance)
@@ -219,16 +226,12 @@ def _read_shard(path: Path, digest: str, shape: tuple[int, ...], dtype: np.dtype
     if not path.is_file():
         raise InputError(f"{path} (missing)", "every shard the manifest lists", _AGAIN)
     if sha256_of(path) != digest:
-        raise InputError(
-            f"{path} (checksum differs: altered or cut short)", "the shard as it was written", _AGAIN
-        )
+        raise InputError(f"{path} (checksum differs: altered or cut short)", "the shard as it was written", _AGAIN)
     try:
         with np.load(path, allow_pickle=False) as file:
-            samples = file[_key(dtype)]
-    except (ValueError, TypeError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"{path} ({error})", f"plain numbers under the key {_key(dtype)!r}", _AGAIN
-        ) from None
+            samples = np.asarray(file[_key(dtype)])
+    except UNREADABLE as error:
+        raise InputError(f"{path} ({error})", f"plain numbers under the key {_key(dtype)!r}", _AGAIN) from None
     if samples.shape != shape or samples.dtype != dtype:
         raise InputError(f"{path} ({samples.dtype}{list(samples.shape)})", f"{dtype}{list(shape)}", _AGAIN)
     return samples

@@ -18,6 +18,7 @@ import errno
 import hashlib
 import io
 import os
+import stat
 import struct
 import zlib
 from collections.abc import Callable, Generator, Sequence
@@ -133,7 +134,7 @@ def list_images(root: Path) -> tuple[list[ImageFile], int]:
                 path = f"{folder}/{name}" if folder else name
                 if _is_folder(entry):
                     (links if entry.is_symlink() else folders).append(path)
-                elif name[name.rfind(".") :].lower() in SUFFIXES:
+                elif name[name.rfind(".") :].lower() in SUFFIXES and not _is_pipe_or_device(entry):
                     found.append(_file(entry, path))
                 else:
                     others += 1
@@ -144,6 +145,14 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:  # a link to itself
+        return False
+
+
+def _is_pipe_or_device(entry: os.DirEntry[str]) -> bool:
+    """What may never end, or never begin, when it is read."""
+    try:
+        return not stat.S_ISREG(entry.stat().st_mode)
+    except OSError:  # a broken link is told as one later
         return False
 
 

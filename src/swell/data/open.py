@@ -130,6 +130,8 @@ def _open(
         raise InputError(name, _OPENS, "this version opens images and arrays only; save the data as .npz")
     if not name or not os.path.exists(path):
         raise InputError(f"{name or 'an empty name'} (no such file or folder)", _OPENS, "check the path")
+    if not path.is_file():
+        raise InputError(f"{name} (a pipe or a device)", _OPENS, "save the data to a file")
     if suffix == ".npz":
         return open_npz(path, labels, size)
     if suffix == ".npy":

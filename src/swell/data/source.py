@@ -28,6 +28,10 @@ class Provenance:
     labels_used: bool = False
     channel_order: str = "RGB"
 
+    def __post_init__(self) -> None:
+        printable = str(self.origin).encode("utf-8", "backslashreplace").decode()  # paths may hold any byte
+        object.__setattr__(self, "origin", printable)
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -53,7 +57,8 @@ class Source:
         if not (image or vector):
             raise InputError(f"samples {a.dtype}{list(a.shape)}", "images uint8 [N, C, H, W] or vectors float32 [N, D]")
         if self.labels is not None and len(self.labels) != len(a):
-            raise InputError(f"{len(self.labels)} labels for {len(a)} samples", "one label a sample")
+            given = f"{self.provenance.origin}: {len(self.labels)} labels for {len(a)} samples"
+            raise InputError(given, "one label a sample")
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -14,6 +14,18 @@ from swell.errors import InputError
 from swell.files import atomic_path
 
 FORMAT = "swell-checkpoint-1"
+_UNREADABLE = (  # what torch and pickle are known to raise on damaged files
+    OSError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    MemoryError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+)
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -22,7 +34,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         try:
             torch.save({"format": FORMAT, **state}, temporary)
         except RuntimeError as error:  # torch reports a full disk as a RuntimeError of its zip writer
-            if "PytorchStreamWriter" not in str(error) and "write" not in str(error):
+            if not any(word in str(error) for word in ("PytorchStreamWriter", "inline_container", "write")):
                 raise
             raise InputError(
                 f"cannot write {path} (no space left or file too large)",
@@ -37,7 +49,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a foreign file's oddities end up in the one line below
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, zipfile.BadZipFile, ValueError, KeyError) as error:
+    except _UNREADABLE as error:
         reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
         raise InputError(
             f"{path} ({reason})", "a checkpoint written by swell", "delete it to start this run from the beginning"

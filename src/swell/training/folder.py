@@ -7,13 +7,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import tomli_w
 
 from swell.data.source import Source
 from swell.errors import InputError
-from swell.files import told_as_input_error, write_text
+from swell.files import new_folders, told_as_input_error, write_text
 from swell.recipes import Recipe, differences, read_recipe
 
 if os.name == "posix":
@@ -21,28 +21,39 @@ if os.name == "posix":
 
 
 @contextmanager
-def claimed(out: Path) -> Iterator[None]:
+def claimed(out: Path, fresh: bool = False) -> Iterator[None]:
     """Hold RUN for one process; the lock dies with the process, however it dies.
+
+    A `fresh` run that fails on the user's input before its first checkpoint leaves nothing behind.
 
     Raises:
         InputError: when another process is training there, or the folder cannot be written.
     """
-    with told_as_input_error(out):
-        out.mkdir(parents=True, exist_ok=True)
-        lock = (out / ".lock").open("w")
-    try:
-        if os.name == "posix":
+    with new_folders(out):
+        with told_as_input_error(out):
+            lock = (out / ".lock").open("w")
+        with lock:
+            _lock(lock, out)
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(
-                    f"--out {out} (another process is training there)",
-                    "a folder of its own",
-                    "wait for it or choose another --out",
-                ) from None
-        yield
-    finally:
-        lock.close()
+                yield
+            except InputError:
+                if fresh and not (out / "checkpoint.pt").exists():
+                    for path in out.iterdir():
+                        path.unlink()
+                raise
+
+
+def _lock(file: IO[str], out: Path) -> None:
+    if os.name != "posix":
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(
+            f"--out {out} (another process is training there)",
+            "a folder of its own",
+            "wait for it or choose another --out",
+        ) from None
 
 
 def open_folder(out: Path, recipe: Recipe, fingerprints: dict[str, str], resume: bool) -> bool:
@@ -51,7 +62,7 @@ def open_folder(out: Path, recipe: Recipe, fingerprints: dict[str, str], resume:
     Raises:
         InputError: the folder holds something and --resume was not given; or recipe or data differ from what it holds.
     """
-    if not out.exists():
+    if not os.path.exists(out):
         return False
     if not out.is_dir():
         raise InputError(f"--out {out} (a file)", "a folder to create", "choose another --out")
@@ -96,17 +107,10 @@ class Metrics:
     """`metrics.jsonl`: one line a logged step. A resumed run first drops the lines after its checkpoint."""
 
     def __init__(self, path: Path, keep_before: int) -> None:
-        kept = []
-        if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                try:
-                    record = json.loads(line)
-                except ValueError:
-                    continue  # the line a kill cut short
-                if record.get("step", 0) < keep_before:
-                    kept.append(line)
-        write_text(path, "".join(f"{line}\n" for line in kept))
-        self._file = path.open("a", encoding="utf-8")
+        kept = [record for record in read_metrics(path.parent) if record["step"] < keep_before]
+        write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
+        with told_as_input_error(path):
+            self._file = path.open("a", encoding="utf-8")
 
     def write(self, record: dict[str, Any]) -> None:
         with told_as_input_error(self._file.name):
@@ -122,9 +126,11 @@ def read_metrics(out: Path) -> list[dict[str, Any]]:
     """All logged steps of a run; a line cut short by a kill is left out."""
     path = out / "metrics.jsonl"
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
-            records.append(json.loads(line))
-        except ValueError:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
             continue
+        if isinstance(record, dict) and isinstance(record.get("step"), int):
+            records.append(record)
     return records

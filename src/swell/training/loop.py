@@ -35,7 +35,7 @@ from swell.recipes import Recipe
 from swell.seeding import seed_for
 from swell.training.checkpoint import load_checkpoint, save_checkpoint
 from swell.training.folder import Metrics, claimed, open_folder, write_recipe
-from swell.training.machine import describe_machine, pick_device, pick_precision
+from swell.training.machine import describe_machine, memory_told, pick_device, pick_precision
 from swell.training.optim import make_optimizer
 from swell.training.step import Stepper, on_device
 from swell.training.watchdog import Diverged, Watchdog
@@ -84,7 +84,8 @@ def pretrain(
     if resuming and (out / "encoder.safetensors").exists():
         say(f"{out} is finished already")
         return out
-    with claimed(out):
+    work = f"batches of {recipe.batch_size:,} at width {recipe.width:g}"
+    with claimed(out, fresh=not resuming), memory_told(work):
         if not resuming:
             write_recipe(out, recipe, sources)
             write_json(out / "environment.json", describe_machine(device))
@@ -123,6 +124,8 @@ def _options(recipe: Recipe) -> dict[str, Any]:
             )
         if not isinstance(value, (int, float)) or isinstance(value, bool):
             raise InputError(f"method_options: {key} = {value!r}", "a number")
+        if isinstance(known[key].default, int) and (isinstance(value, float) or value < 1):
+            raise InputError(f"method_options: {key} = {value!r}", "a whole number of at least 1")
     return recipe.method_options
 
 
@@ -212,11 +215,7 @@ def _train(
     state = _State()
     checkpoint = out / "checkpoint.pt"
     if checkpoint.exists():
-        saved = load_checkpoint(checkpoint)
-        stepper.encoder.load_state_dict(saved["encoder"])
-        stepper.parts.load_state_dict(saved["parts"])
-        stepper.optimizer.load_state_dict(saved["optimizer"])
-        state, ledger = _State(**saved["state"]), Ledger.from_dict(json.loads(saved["ledger"]))
+        state, ledger = _restore(stepper, checkpoint)
 
     def save() -> None:
         save_checkpoint(
@@ -243,6 +242,25 @@ def _train(
     # Last, because its presence says that the run is finished.
     weights = {name: w.contiguous().cpu() for name, w in stepper.encoder.state_dict().items()}
     write_bytes(out / "encoder.safetensors", safetensors_bytes(weights))
+
+
+def _restore(stepper: Stepper, checkpoint: Path) -> tuple[_State, Ledger]:
+    """Put the stepper where `checkpoint` was saved. Raises InputError when it is damaged or of another net."""
+    saved = load_checkpoint(checkpoint)
+    try:
+        stepper.encoder.load_state_dict(saved["encoder"])
+        stepper.parts.load_state_dict(saved["parts"])
+        stepper.optimizer.load_state_dict(saved["optimizer"])
+        state, ledger = _State(**saved["state"]), Ledger.from_dict(json.loads(saved["ledger"]))
+        if not isinstance(state.step, int):
+            raise TypeError(f"step {state.step!r}")
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise InputError(
+            f"{checkpoint} ({type(error).__name__}: {str(error)[:100]})",
+            "a checkpoint of this run",
+            "delete it to start this run from the beginning",
+        ) from error
+    return state, ledger
 
 
 def _loop(

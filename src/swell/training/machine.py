@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from typing import Any
 
@@ -22,11 +24,27 @@ def pick_device(name: str = "auto") -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError("neither cpu nor cuda")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0][:80]
         raise InputError(f"device {name!r} ({reason})", "a device of this machine", "see `swell doctor`") from None
     return device
+
+
+@contextmanager
+def memory_told(work: str) -> Iterator[None]:
+    """Turn an allocation that fails, in host or device memory, into one line. Raises InputError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        known = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+        if not known:
+            raise
+        raise InputError(
+            f"{work} (out of memory)", "work that fits in memory", "give a smaller --batch-size, --width or --size"
+        ) from error
 
 
 def cpu_has_bf16() -> bool:
