@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import io
+import itertools
 import os
 import subprocess
 import tempfile
@@ -44,7 +45,9 @@ def _decoded(name: str) -> tuple[np.ndarray, np.ndarray]:
     folder = Path(os.environ.get("SWELL_SHARED", ROOT.parent / "shared" / "data"))
     packed = folder / name
     if not packed.exists():
-        raise InputError(f"no {name} in {folder}", "the packed CIFAR-10", "set SWELL_SHARED to the folder that holds it")
+        raise InputError(
+            f"no {name} in {folder}", "the packed CIFAR-10", "set SWELL_SHARED to the folder that holds it"
+        )
     stem = f"{packed.stem}-{packed.stat().st_size}"
     kept = [Path(tempfile.gettempdir()) / "swell-benchmarks" / f"{stem}-{part}.npy" for part in ("images", "labels")]
     if not all(path.exists() for path in kept):
@@ -64,7 +67,7 @@ def unpack(path: Path) -> tuple[np.ndarray, np.ndarray]:
         blob, offsets, labels = packed["blob"], packed["offsets"], packed["labels"].astype(np.int64)
         (height, width, channels), (rows, columns) = packed["tile"], packed["grid"]
     sheets = []
-    for start, end in zip(offsets[:-1], offsets[1:], strict=True):
+    for start, end in itertools.pairwise(offsets):
         with Image.open(io.BytesIO(blob[start:end].tobytes())) as picture:
             pixels = np.asarray(picture.convert("RGB" if channels == 3 else "L"))
         tiles = pixels.reshape(rows, height, columns, width, channels)
@@ -85,17 +88,31 @@ def commit() -> str:
     """Short hash of the commit, with `+changes` where src, benchmarks or the pinned versions differ from it."""
     git = ["git", "-C", str(ROOT)]
     head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    changed = subprocess.run([*git, "status", "--porcelain", "--", "src", "benchmarks/*.py", "constraints.txt"],
-                             capture_output=True, text=True, check=False)
+    changed = subprocess.run(
+        [*git, "status", "--porcelain", "--", "src", "benchmarks/*.py", "constraints.txt"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return (head.stdout.strip() or "unknown") + ("+changes" if changed.stdout.strip() else "")
 
 
-def claim(name: str, mean: float, sd: float | None, n: int, seconds: float, unit: str = "", detail: str = "",
-          threads: str = "") -> str:
+def claim(
+    name: str,
+    mean: float,
+    sd: float | None,
+    n: int,
+    seconds: float,
+    unit: str = "",
+    detail: str = "",
+    threads: str = "",
+) -> str:
     """`NAME: MEAN +- SD UNIT (n=N), DETAIL; SECONDS s, DEVICE, commit HASH`; `seconds` is the whole benchmark's time."""
     spread = "" if sd is None else f" +- {sd:.3g}"
     value = f"{mean:.3g}{spread}{' ' if unit else ''}{unit} (n={n})"
-    return f"{name}: {value}{', ' if detail else ''}{detail}; {seconds:.0f} s, {device_line(threads)}, commit {commit()}"
+    return (
+        f"{name}: {value}{', ' if detail else ''}{detail}; {seconds:.0f} s, {device_line(threads)}, commit {commit()}"
+    )
 
 
 def write_result(name: str, result: dict[str, Any]) -> Path:

@@ -39,7 +39,9 @@ def main(minutes: float, seeds: int) -> None:
     for seed in range(seeds):
         with tempfile.TemporaryDirectory() as folder:
             load = Load()
-            run = swell.pretrain(train.unlabelled(), Path(folder) / "run", recipe="cifar10-2cores", minutes=minutes, seed=seed)
+            run = swell.pretrain(
+                train.unlabelled(), Path(folder) / "run", recipe="cifar10-2cores", minutes=minutes, seed=seed
+            )
             busy = load.read()
             recipe, ledger, metrics = run.recipe, run.ledger, run.metrics
             result = evaluate_encoder(run.encoder, train, test)
@@ -54,11 +56,16 @@ def main(minutes: float, seeds: int) -> None:
                 "first_loss": metrics[0]["loss"], "last_loss": metrics[-1]["loss"], "load": busy, "probe_seconds": result["seconds"],
             })  # fmt: skip
             print(runs[-1], flush=True)
-    rows = {name: {"knn": b["knn"]["accuracy"], "linear": b["linear"]["accuracy"], "few_shot": b["few_shot"]} for name, b in baselines.items()}
+    rows = {
+        name: {"knn": b["knn"]["accuracy"], "linear": b["linear"]["accuracy"], "few_shot": b["few_shot"]}
+        for name, b in baselines.items()
+    }
     knn, linear = (summarise([100 * r[key] for r in runs]) for key in ("knn", "linear"))
     seconds = time.perf_counter() - begun
     best = max(100 * b["linear"] for b in rows.values())
-    detail = f"kNN {knn[0]:.1f} %, best baseline linear {best:.1f} %, ResNet-18 width {recipe.width:g}, {minutes:g} minutes"
+    detail = (
+        f"kNN {knn[0]:.1f} %, best baseline linear {best:.1f} %, ResNet-18 width {recipe.width:g}, {minutes:g} minutes"
+    )
     path = write_result("cifar10-15min", {
         "claim": claim("CIFAR-10 SimCLR linear probe", *linear, len(runs), seconds, unit="%", detail=detail),
         "runs": runs, "baselines": rows, "recipe": recipe.to_dict(), "seconds": seconds, "threads": os.environ.get("OMP_NUM_THREADS", "all"),

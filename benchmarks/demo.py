@@ -1,6 +1,6 @@
 """Run `swell demo` from an empty folder and keep its table.
 
-    python benchmarks/demo.py
+python benchmarks/demo.py
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ def main() -> None:
     begun, load = time.perf_counter(), Load()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "demo"
-        done = subprocess.run([sys.executable, "-m", "swell", "demo", "--out", str(out)], check=True, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "swell", "demo", "--out", str(out)], check=True, capture_output=True, text=True
+        )
         result = json.loads((out / "demo.json").read_text())
         report_bytes = (out / "report.html").stat().st_size
     seconds = time.perf_counter() - begun

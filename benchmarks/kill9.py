@@ -1,6 +1,6 @@
 """Kill a digits run with SIGKILL at random moments, resume it every time, and compare the final weights bit for bit.
 
-    python benchmarks/kill9.py [--kills 20]
+python benchmarks/kill9.py [--kills 20]
 """
 
 from __future__ import annotations
@@ -17,7 +17,19 @@ from pathlib import Path
 
 from _common import claim, write_result
 
-COMMAND = [sys.executable, "-m", "swell", "pretrain", "builtin:digits", "--recipe", "digits", "--steps", "300", "--checkpoint-seconds", "0.5"]
+COMMAND = [
+    sys.executable,
+    "-m",
+    "swell",
+    "pretrain",
+    "builtin:digits",
+    "--recipe",
+    "digits",
+    "--steps",
+    "300",
+    "--checkpoint-seconds",
+    "0.5",
+]
 
 
 def digest(run: Path) -> str:
@@ -34,7 +46,9 @@ def main(kills: int, seed: int) -> None:
         undisturbed = time.perf_counter() - start
         moments: list[dict[str, float | int | bool]] = []
         while len(moments) < kills:
-            process = subprocess.Popen([*COMMAND, "--out", str(run), "--resume"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            process = subprocess.Popen(
+                [*COMMAND, "--out", str(run), "--resume"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
             after = rng.uniform(0.2, 0.25 * undisturbed)  # from the imports to well inside the training
             time.sleep(after)
             finished = process.poll() is not None

@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,9 +24,9 @@ from swell.threads import bind_threads
 
 bind_threads()
 
-from _common import Load, cifar10, claim, write_result  # noqa: E402
 from torch import Tensor, autocast, bfloat16, device, nn  # noqa: E402
 
+from _common import Load, cifar10, claim, write_result  # noqa: E402
 from swell.data.source import Provenance, Source  # noqa: E402
 from swell.methods import METHODS  # noqa: E402
 from swell.methods.registry import Outcome  # noqa: E402
@@ -70,8 +71,11 @@ class Rounds:
         row = {"end_to_end": BATCH * self.steps / elapsed, **self.load.read()}
         self.rows.append(row | {f"bare_{key}": value for key, value in self._bare(views).items()})
         row = self.rows[-1]
-        print(f"  end to end {row['end_to_end']:.1f}, bare {row['bare_rate']:.1f} images/s, "
-              f"others {row['foreign']:.2f} and {row['bare_foreign']:.2f} cores", flush=True)
+        print(
+            f"  end to end {row['end_to_end']:.1f}, bare {row['bare_rate']:.1f} images/s, "
+            f"others {row['foreign']:.2f} and {row['bare_foreign']:.2f} cores",
+            flush=True,
+        )
         if len(self.rows) == self.rounds:
             raise Enough
         self.steps = -1  # the loop's next step warms its caches up again
@@ -102,21 +106,33 @@ def bare_step(recipe: Recipe, real: Source) -> Callable[[list[Tensor]], None]:
 
 def measure(width: float, rounds: int, seconds: float) -> dict[str, Any]:
     real = Source(cifar10("train")[0], Provenance("real", "CIFAR-10"))
-    recipe = Recipe(method="stopped", backbone="resnet18", width=width, batch_size=BATCH, steps=10**6, optimizer="sgd",
-                    learning_rate=0.06, method_options={"hidden": 512, "outputs": 128})
+    recipe = Recipe(
+        method="stopped",
+        backbone="resnet18",
+        width=width,
+        batch_size=BATCH,
+        steps=10**6,
+        optimizer="sgd",
+        learning_rate=0.06,
+        method_options={"hidden": 512, "outputs": 128},
+    )
     recipe = resolve(recipe, real, device("cpu"))
     turn = Rounds(bare_step(recipe, real), rounds, seconds)
     Stopped.turn = turn
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            pretrain(recipe, real, Path(folder) / "run", operation=Operation(device="cpu", quiet=True))
-        except Enough:
-            pass
+    with tempfile.TemporaryDirectory() as folder, suppress(Enough):
+        pretrain(recipe, real, Path(folder) / "run", operation=Operation(device="cpu", quiet=True))
     ratios = [row["end_to_end"] / row["bare_rate"] for row in turn.rows]
-    return {"width": width, "precision": recipe.precision, "rounds": turn.rows, "ratios": ratios,
-            "ratio": statistics.median(ratios), "least": min(ratios), "most": max(ratios),
-            "end_to_end": statistics.median(row["end_to_end"] for row in turn.rows),
-            "bare": statistics.median(row["bare_rate"] for row in turn.rows)}
+    return {
+        "width": width,
+        "precision": recipe.precision,
+        "rounds": turn.rows,
+        "ratios": ratios,
+        "ratio": statistics.median(ratios),
+        "least": min(ratios),
+        "most": max(ratios),
+        "end_to_end": statistics.median(row["end_to_end"] for row in turn.rows),
+        "bare": statistics.median(row["bare_rate"] for row in turn.rows),
+    }
 
 
 def main() -> None:
@@ -130,11 +146,21 @@ def main() -> None:
     for width in args.widths:
         print(f"width {width:g}", flush=True)
         rows.append(measure(width, args.rounds, args.seconds))
-    told = "; ".join(f"width {r['width']:g} {r['precision']}: {r['ratio']:.3f} ({r['least']:.3f} to {r['most']:.3f}), "
-                     f"{r['end_to_end']:.0f} of {r['bare']:.0f} images/s" for r in rows)
+    told = "; ".join(
+        f"width {r['width']:g} {r['precision']}: {r['ratio']:.3f} ({r['least']:.3f} to {r['most']:.3f}), "
+        f"{r['end_to_end']:.0f} of {r['bare']:.0f} images/s"
+        for r in rows
+    )
     first = rows[0]["ratios"]
-    line = claim("loop end to end over bare steps, SimCLR, ResNet-18, batch 256, CIFAR-10", statistics.mean(first),
-                 statistics.stdev(first) if len(first) > 1 else None, len(first), time.perf_counter() - begun, "", told)
+    line = claim(
+        "loop end to end over bare steps, SimCLR, ResNet-18, batch 256, CIFAR-10",
+        statistics.mean(first),
+        statistics.stdev(first) if len(first) > 1 else None,
+        len(first),
+        time.perf_counter() - begun,
+        "",
+        told,
+    )
     path = write_result(args.name, {"claim": line, "target": TARGET, "rows": rows, "seconds_per_turn": args.seconds})
     print(f"{line}\n{os.path.relpath(path)}")
 

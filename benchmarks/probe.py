@@ -62,9 +62,16 @@ def against_scikit_learn(classes: int, penalty: float, seed: int) -> dict[str, f
         model.fit(a.numpy(), train_y.numpy())
     theirs_s = time.perf_counter() - start
     theirs = float(model.score(b.numpy(), test_y.numpy()))
-    return {"penalty": penalty, "seconds": ours_s, "iterations": ours.iterations, "accuracy": accuracy,
-            "sklearn_seconds": theirs_s, "sklearn_iterations": int(model.n_iter_.max()), "sklearn_accuracy": theirs,
-            "ratio": theirs_s / ours_s}
+    return {
+        "penalty": penalty,
+        "seconds": ours_s,
+        "iterations": ours.iterations,
+        "accuracy": accuracy,
+        "sklearn_seconds": theirs_s,
+        "sklearn_iterations": int(model.n_iter_.max()),
+        "sklearn_accuracy": theirs,
+        "ratio": theirs_s / ours_s,
+    }
 
 
 def measure(classes: int, seeds: int) -> dict[str, Any]:
@@ -73,9 +80,13 @@ def measure(classes: int, seeds: int) -> dict[str, Any]:
     return {
         "classes": classes,
         "seconds": {part: {"mean": mean, "sd": sd, "n": seeds} for part, (mean, sd) in seconds.items()},
-        "accuracy": {"knn": runs[0]["knn"]["accuracy"], "linear": runs[0]["linear"]["accuracy"],
-                     "few_shot_1": runs[0]["few_shot"]["1"], "few_shot_10": runs[0]["few_shot"]["10"],
-                     "ari": runs[0]["clusters"]["ari"]},
+        "accuracy": {
+            "knn": runs[0]["knn"]["accuracy"],
+            "linear": runs[0]["linear"]["accuracy"],
+            "few_shot_1": runs[0]["few_shot"]["1"],
+            "few_shot_10": runs[0]["few_shot"]["10"],
+            "ari": runs[0]["clusters"]["ari"],
+        },
         "linear": {"penalty": runs[0]["linear"]["penalty"], "converged": [r["linear"]["converged"] for r in runs]},
         "peak_bytes": peak_memory(),
     }
@@ -104,9 +115,11 @@ def claim(row: dict[str, Any]) -> str:
         return f"{part} {s['mean']:.1f}" + ("" if s["sd"] is None else f" +- {s['sd']:.1f}") + " s"
 
     fit = row["logistic"]
-    return (f"{row['classes']} classes: {', '.join(map(told, PARTS))} (n={row['seconds']['knn']['n']}); one cold "
-            f"logistic fit {fit['seconds']:.1f} s against scikit-learn's {fit['sklearn_seconds']:.1f} s (n=1); "
-            f"peak {row['peak_bytes'] / 2**30:.2f} GiB")
+    return (
+        f"{row['classes']} classes: {', '.join(map(told, PARTS))} (n={row['seconds']['knn']['n']}); one cold "
+        f"logistic fit {fit['seconds']:.1f} s against scikit-learn's {fit['sklearn_seconds']:.1f} s (n=1); "
+        f"peak {row['peak_bytes'] / 2**30:.2f} GiB"
+    )
 
 
 def main() -> None:
@@ -124,13 +137,29 @@ def main() -> None:
     for row in rows:  # last, so that scikit-learn's memory does not count as ours
         row["logistic"] = against_scikit_learn(row["classes"], row["linear"]["penalty"], seed=0)
     seconds = time.perf_counter() - start
-    line = (f"{PROBE}, {TRAIN:,} x {WIDTH} train, {TEST:,} test. " + ". ".join(map(claim, rows))
-            + f". {seconds:.0f} s in all, {device()}, load of others {load:.1f}, commit {commit()}")
-    write_json(args.out / "result.json", {
-        "claim": line, "probe": PROBE, "train": TRAIN, "test": TEST, "width": WIDTH, "rows": rows, "seconds": seconds,
-        "device": device(), "commit": commit(), "torch": torch.__version__, "numpy": np.__version__,
-        "date": str(datetime.date.today()), "load_before": load,
-    })
+    line = (
+        f"{PROBE}, {TRAIN:,} x {WIDTH} train, {TEST:,} test. "
+        + ". ".join(map(claim, rows))
+        + f". {seconds:.0f} s in all, {device()}, load of others {load:.1f}, commit {commit()}"
+    )
+    write_json(
+        args.out / "result.json",
+        {
+            "claim": line,
+            "probe": PROBE,
+            "train": TRAIN,
+            "test": TEST,
+            "width": WIDTH,
+            "rows": rows,
+            "seconds": seconds,
+            "device": device(),
+            "commit": commit(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "date": str(datetime.date.today()),
+            "load_before": load,
+        },
+    )
     print(line)
 
 

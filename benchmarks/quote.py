@@ -1,6 +1,6 @@
 """Write the README's numbers from the newest results, so that none is typed by hand.
 
-    python benchmarks/quote.py [--check]
+python benchmarks/quote.py [--check]
 """
 
 from __future__ import annotations
@@ -27,13 +27,20 @@ def demo_block() -> str:
     if entry is None:
         return "Not measured yet."
     _, result = entry
-    rows = ["| arm | 1-shot | 10-shot | kNN | linear | training s | real | generated |", "|---|---:|---:|---:|---:|---:|---:|---:|"]
+    rows = [
+        "| arm | 1-shot | 10-shot | kNN | linear | training s | real | generated |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
     for name, arm in result["arms"].items():
         cells = " | ".join(f"{arm[k]['mean']:.1f} ± {arm[k]['sd']:.1f}" for k in ("shot_1", "shot_10", "knn", "linear"))
-        rows.append(f"| {name} | {cells} | {arm['seconds']:.0f} | {arm['samples_real']:,} | {arm['samples_generated']:,} |")
+        rows.append(
+            f"| {name} | {cells} | {arm['seconds']:.0f} | {arm['samples_real']:,} | {arm['samples_generated']:,} |"
+        )
     seeds = result["settings"]["seeds"]
     told = f"Per cent of 540 test digits right, mean ± sd over {seeds} seeds; equal steps in every arm. {result['verdict']}"
-    return "\n".join([*rows, "", told, f"The whole demo took {result['seconds'] / 60:.1f} minutes ({result['device']})."])
+    return "\n".join(
+        [*rows, "", told, f"The whole demo took {result['seconds'] / 60:.1f} minutes ({result['device']})."]
+    )
 
 
 def measured_block() -> str:

@@ -24,7 +24,9 @@ OPEN = "import sys, time; t = time.perf_counter(); import swell; s = swell.open(
 
 def timed_open(folder: Path) -> tuple[float, str]:
     """Seconds from `import swell` to the source, in a process of its own, and what came out."""
-    out = subprocess.run([sys.executable, "-c", OPEN, str(folder)], check=True, capture_output=True, text=True).stdout.split()
+    out = subprocess.run(
+        [sys.executable, "-c", OPEN, str(folder)], check=True, capture_output=True, text=True
+    ).stdout.split()
     return float(out[0]), " ".join(out[1:])
 
 

@@ -38,17 +38,32 @@ def test_the_python_names_exist():
 
 def test_rooms_import_only_lower_rooms():
     """data, views, nets < methods, generators < training < evaluation < report; nothing imports the command line."""
-    rank = {"data": 0, "views": 0, "nets": 0, "methods": 1, "generators": 1, "training": 2, "evaluation": 3, "report": 4}
+    rank = {
+        "data": 0,
+        "views": 0,
+        "nets": 0,
+        "methods": 1,
+        "generators": 1,
+        "training": 2,
+        "evaluation": 3,
+        "report": 4,
+    }
     wrong = []
     for path in (ROOT / "src" / "swell").rglob("*.py"):
         room = path.parent.name
         for line in path.read_text(encoding="utf-8").splitlines():
             match = re.match(r"\s*(?:from|import) swell\.(\w+)", line)
-            if match and ((room in rank and rank.get(match[1], -1) > rank[room]) or match[1] == "cli") and path.name != "__main__.py":
+            if (
+                match
+                and ((room in rank and rank.get(match[1], -1) > rank[room]) or match[1] == "cli")
+                and path.name != "__main__.py"
+            ):
                 wrong.append(f"{path.relative_to(ROOT)}: {line.strip()}")
     assert wrong == []
 
 
 def test_no_file_is_longer_than_400_lines():
-    long = {str(p): n for p in (ROOT / "src").rglob("*.py") if (n := len(p.read_text(encoding="utf-8").splitlines())) > 400}
+    long = {
+        str(p): n for p in (ROOT / "src").rglob("*.py") if (n := len(p.read_text(encoding="utf-8").splitlines())) > 400
+    }
     assert long == {}

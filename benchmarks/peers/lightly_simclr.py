@@ -22,7 +22,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("images", help="uint8 images [N, 3, 32, 32] in a .npy file")
     parser.add_argument("--workers", type=int, default=0, help="DataLoader workers (default 0)")
     parser.add_argument("--bf16", action="store_true", help="bf16 autocast and channels_last; without it fp32, NCHW")
-    parser.add_argument("--bound", action="store_true", help="bind OpenMP's threads to their cores; workers use all cores")
+    parser.add_argument(
+        "--bound", action="store_true", help="bind OpenMP's threads to their cores; workers use all cores"
+    )
     return parser.parse_args()
 
 
@@ -85,8 +87,14 @@ def main() -> None:
 
     layout = torch.channels_last if args.bf16 else torch.contiguous_format
     model = SimCLR().to(memory_format=layout)
-    loader = torch.utils.data.DataLoader(Images(), batch_size=BATCH, shuffle=True, drop_last=True,
-                                         num_workers=args.workers, worker_init_fn=free_worker if args.bound else None)
+    loader = torch.utils.data.DataLoader(
+        Images(),
+        batch_size=BATCH,
+        shuffle=True,
+        drop_last=True,
+        num_workers=args.workers,
+        worker_init_fn=free_worker if args.bound else None,
+    )
     criterion = NTXentLoss()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.06)
     try:

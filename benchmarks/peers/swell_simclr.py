@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -39,20 +40,28 @@ def main() -> None:
         begun: ClassVar[list[bool]] = []
 
         def loss(self, encoder: nn.Module, parts: nn.ModuleDict, views: list[Tensor], batch: int) -> Outcome:
-            if self.begun:  # a whole step lies between two calls: loss, backward, update, records, next batch, its views
+            # A whole step lies between two calls: loss, backward, update, records, next batch, its views.
+            if self.begun:
                 pace.step(batch)
             self.begun.append(True)
             return super().loss(encoder, parts, views, batch)
 
     views = ViewPlan((ViewGroup(count=2, interpolation="bilinear", blur_p=0.0),))  # SimCLRTransform(gaussian_blur=0)
-    recipe = swell.Recipe(method="paced", method_options={"hidden": 512, "outputs": 128, "temperature": 0.5},
-                          backbone="resnet18", batch_size=BATCH, steps=10**6, optimizer="sgd", learning_rate=0.06,
-                          momentum=0.0, weight_decay=0.0, warmup=0.0, views=views)
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            swell.pretrain(args.images, out=Path(folder) / "run", recipe=recipe, quiet=True)
-        except Finished:
-            pass
+    recipe = swell.Recipe(
+        method="paced",
+        method_options={"hidden": 512, "outputs": 128, "temperature": 0.5},
+        backbone="resnet18",
+        batch_size=BATCH,
+        steps=10**6,
+        optimizer="sgd",
+        learning_rate=0.06,
+        momentum=0.0,
+        weight_decay=0.0,
+        warmup=0.0,
+        views=views,
+    )
+    with tempfile.TemporaryDirectory() as folder, suppress(Finished):
+        swell.pretrain(args.images, out=Path(folder) / "run", recipe=recipe, quiet=True)
 
 
 if __name__ == "__main__":

@@ -154,7 +154,8 @@ class Evaluate:
 def _probe_line(name: str, r: dict[str, Any]) -> str:
     few = r["few_shot"]
     return (
-        f"{name:12s} 1-shot {100 * few['1']:5.1f}  10-shot {100 * few['10']:5.1f}  kNN {100 * r['knn']['accuracy']:5.1f}"
+        f"{name:12s} 1-shot {100 * few['1']:5.1f}  10-shot {100 * few['10']:5.1f}"
+        f"  kNN {100 * r['knn']['accuracy']:5.1f}"
         f"  linear {100 * r['linear']['accuracy']:5.1f}  NMI {100 * r['clusters']['nmi']:5.1f}"
     )
 
@@ -210,7 +211,7 @@ class Recipes:
         from swell.recipes import RECIPES
         from swell.views.plan import VIEWS
 
-        return _listing([entry.describe() for entry in (VIEWS if self.views else RECIPES)])  # type: ignore[attr-defined]
+        return _listing([entry.describe() for entry in (VIEWS if self.views else RECIPES)])
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from swell.recipes import Recipe, load_recipe
 from swell.threads import all_cores, start_worker
 
 STEPS = 400  # of every arm
-GENERATOR_STEPS = 3000
+GENERATOR_STEPS = 1500
 GENERATOR_SHARE = 0.15  # of the demo's time, for its progress bar
 SAMPLES = 10_000
 WEIGHT = 10.0  # AdaInf's: one real sample counts as ten generated ones

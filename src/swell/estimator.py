@@ -43,7 +43,8 @@ class Encoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
         options = {key: value for key, value in self.get_params().items() if key != "out"}
         with tempfile.TemporaryDirectory() as scratch:
-            run = pretrain(X, self.out or Path(scratch) / "run", quiet=True, **options)
+            out = self.out or Path(scratch) / "run"
+            run = pretrain(X, out, quiet=True, report=self.out is not None, **options)
         self.run_ = run  # its weights are in memory, so the scratch folder may go
         self.n_features_out_ = run.encoder.features
         return self

@@ -158,7 +158,7 @@ def load_recipe(name_or_file: str) -> Recipe:
 
 
 def read_recipe(path: Path | str) -> tuple[Recipe, dict[str, str], dict[str, dict[str, Any]]]:
-    """A recipe file: the recipe; fingerprints of the data it was run on and their provenance, if it comes from a run."""
+    """A recipe file: the recipe; from a run also the fingerprints of its data and their provenance."""
     stored = read_toml(path)
     data, provenance = stored.pop("data", {}), stored.pop("provenance", {})
     tables = isinstance(data, dict) and isinstance(provenance, dict)

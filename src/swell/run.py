@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load as safetensors_from
 
 from swell.data.gen import is_gen, open_gen
 from swell.data.open import open_data
@@ -165,7 +165,7 @@ def load_encoder(path: Path) -> Encoder:
         raise InputError(f"{path / 'encoder.json'} ({error})", "the settings swell wrote", again) from None
     weights_file = path / "encoder.safetensors"
     try:
-        weights = load_file(weights_file)
+        weights = safetensors_from(weights_file.read_bytes())  # by bytes: its reader wants UTF-8 file names
     except (SafetensorError, OSError) as error:
         raise InputError(f"{weights_file} ({error})", "the weights swell wrote", again) from None
     if {name: w.shape for name, w in weights.items()} != shapes:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 
 _CORES = "SWELL_CORES"  # the cores this process was started with; in the environment, so that spawned workers know
-_OWN = ("OMP_NUM_THREADS", "OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY")
+_OWN = ("OMP_NUM_THREADS", "OMP_PROC_BIND", "OMP_PLACES", "OMP_WAIT_POLICY", "GOMP_CPU_AFFINITY", "GOMP_SPINCOUNT")
 
 
 def bind_threads() -> None:
-    """Bind OpenMP's threads to their cores; has an effect only before torch is imported.
+    """Bind OpenMP's threads to their cores and bound their busy waiting; effective only before torch is imported.
 
     Not where the user has OMP_* settings of their own or SWELL_BIND=0.
     """
@@ -22,6 +22,7 @@ def bind_threads() -> None:
         os.environ.setdefault(_CORES, ",".join(map(str, sorted(os.sched_getaffinity(0)))))
     if os.environ.get("SWELL_BIND", "1") != "0" and not any(key in os.environ for key in _OWN):
         os.environ["OMP_PROC_BIND"] = "true"
+        os.environ["GOMP_SPINCOUNT"] = "10000"  # wait some 30 us actively, then give the core to who can use it
 
 
 def all_cores() -> set[int]:

@@ -90,12 +90,13 @@ def pretrain(
     checkpoint_seconds: float = 60.0,
     allow_label_leak: bool = False,
     quiet: bool = False,
+    report: bool = True,
     **changes: Any,
 ) -> Run:
     """Train an encoder on `data`, with the GEN folder (or Source) `inflate` mixed in; returns the run.
 
     `recipe` is a name, a TOML file or a Recipe; everything given beside it replaces its value, `changes` by the
-    recipe's field names (batch_size=512).
+    recipe's field names (batch_size=512). Without `report` no report.html is written, which takes seconds.
 
     Raises:
         InputError: for data, options or folders that do not fit.
@@ -119,7 +120,7 @@ def pretrain(
     operation = Operation(resume, checkpoint_seconds, device, quiet)
     train(final, real.unlabelled(), Path(out), generated, operation, ledger)
     run = Run(out, device)
-    if not (run.path / "report.html").exists():
+    if report and not (run.path / "report.html").exists():
         write_run_report(run, real.unlabelled(), None, real.unlabelled(), generated)
     return run
 

@@ -26,12 +26,8 @@ def images(count: int = 25) -> np.ndarray:
 
 def small_shards(out: Path, samples: np.ndarray) -> Path:
     with new_gen(out) as folder:
-        rows = write_shards(
-            folder, lambda count, first: samples[first : first + count], len(samples), shard_size=10
-        )
-        write_manifest(
-            folder, rows, shape=samples.shape[1:], dtype=str(samples.dtype), provenance=PROVENANCE, seed=4
-        )
+        rows = write_shards(folder, lambda count, first: samples[first : first + count], len(samples), shard_size=10)
+        write_manifest(folder, rows, shape=samples.shape[1:], dtype=str(samples.dtype), provenance=PROVENANCE, seed=4)
     return out
 
 
@@ -40,9 +36,7 @@ def edit_manifest(out: Path, **changes: Any) -> None:
     (out / "manifest.json").write_text(json.dumps(manifest | changes))
 
 
-@pytest.mark.parametrize(
-    "samples", [images(), np.random.default_rng(1).standard_normal((7, 3)).astype(np.float32)]
-)
+@pytest.mark.parametrize("samples", [images(), np.random.default_rng(1).standard_normal((7, 3)).astype(np.float32)])
 def test_round_trip_keeps_every_value_and_the_provenance(tmp_path: Path, samples: np.ndarray) -> None:
     source = open_gen(write_gen(tmp_path / "gen", samples, PROVENANCE, seed=3))
     assert source.samples.dtype == samples.dtype

@@ -150,6 +150,7 @@ def test_16_bit_big_endian_tiff_and_colour_png() -> None:
 
 def png(width: int, height: int, bits: int, colour: int, pixels: bytes) -> bytes:
     """A PNG written by hand, for what Pillow does not write."""
+
     def chunk(name: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 

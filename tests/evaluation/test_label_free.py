@@ -25,7 +25,8 @@ def test_rankme_from_one_direction_to_all() -> None:
     assert lf.rankme(torch.ones(100, 8)) == pytest.approx(1, abs=1e-3)
     assert lf.rankme(torch.zeros(100, 8)) == 0
     assert lf.rankme(torch.diag(torch.tensor([3.0, 1.0]))) == pytest.approx(
-        math.exp(-0.75 * math.log(0.75) - 0.25 * math.log(0.25)), rel=1e-4)
+        math.exp(-0.75 * math.log(0.75) - 0.25 * math.log(0.25)), rel=1e-4
+    )
 
 
 def test_rankme_is_of_the_uncentred_singular_values_and_ignores_scale_and_rotation() -> None:
@@ -129,13 +130,16 @@ def test_all_scores_are_floats_and_the_same_each_time() -> None:
     assert set(lf.label_free(z)) == names - {"alignment", "lidar"}
 
 
-@pytest.mark.parametrize(("z", "views", "told"), [
-    (torch.full((5, 3), torch.nan), None, "not finite"),
-    (torch.ones(1, 3), None, "1 sample"),
-    (torch.ones(5), None, "n, D"),
-    (torch.ones(5, 3), torch.ones(1, 5, 3), "two views"),
-    (torch.ones(5, 3), torch.full((2, 5, 3), torch.inf), "not finite"),
-])
+@pytest.mark.parametrize(
+    ("z", "views", "told"),
+    [
+        (torch.full((5, 3), torch.nan), None, "not finite"),
+        (torch.ones(1, 3), None, "1 sample"),
+        (torch.ones(5), None, "n, D"),
+        (torch.ones(5, 3), torch.ones(1, 5, 3), "two views"),
+        (torch.ones(5, 3), torch.full((2, 5, 3), torch.inf), "not finite"),
+    ],
+)
 def test_bad_input_is_told(z: torch.Tensor, views: torch.Tensor | None, told: str) -> None:
     with pytest.raises(InputError, match=told):
         lf.label_free(z, views)

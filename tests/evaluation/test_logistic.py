@@ -8,9 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from swell.evaluation import logistic
 
 
-def data(
-    n: int = 300, d: int = 6, classes: int = 3, spread: float = 1.0
-) -> tuple[torch.Tensor, torch.Tensor]:
+def data(n: int = 300, d: int = 6, classes: int = 3, spread: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
     rng = np.random.default_rng(1)
     y = rng.integers(classes, size=n)
     x = rng.normal(size=(classes, d))[y] + spread * rng.normal(size=(n, d)) @ rng.normal(size=(d, d))

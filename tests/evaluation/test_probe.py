@@ -147,18 +147,21 @@ def test_balanced_accuracy_gives_small_classes_their_weight() -> None:
 GOOD_X, GOOD_Y = rows(20, 3, 2)
 
 
-@pytest.mark.parametrize(("change", "told"), [
-    ({"train_x": np.where(np.arange(60).reshape(20, 3) == 4, np.nan, GOOD_X)}, "1 of 20 rows not finite"),
-    ({"test_x": np.full((20, 3), 1e300)}, "not finite"),
-    ({"train_y": np.ones(20, int)}, "two classes"),
-    ({"train_x": GOOD_X[:, 0]}, r"\[n, D\]"),
-    ({"train_x": np.empty((0, 3)), "train_y": np.empty(0, int)}, "non-empty"),
-    ({"test_x": GOOD_X[:, :2]}, "equal widths"),
-    ({"test_y": GOOD_Y[:5]}, "one label a row"),
-    ({"train_y": GOOD_Y - 1}, "from 0 up"),
-    ({"train_y": GOOD_Y + 0.5}, "integers"),
-    ({"train_x": np.full((20, 3), "a")}, "numbers"),
-])
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"train_x": np.where(np.arange(60).reshape(20, 3) == 4, np.nan, GOOD_X)}, "1 of 20 rows not finite"),
+        ({"test_x": np.full((20, 3), 1e300)}, "not finite"),
+        ({"train_y": np.ones(20, int)}, "two classes"),
+        ({"train_x": GOOD_X[:, 0]}, r"\[n, D\]"),
+        ({"train_x": np.empty((0, 3)), "train_y": np.empty(0, int)}, "non-empty"),
+        ({"test_x": GOOD_X[:, :2]}, "equal widths"),
+        ({"test_y": GOOD_Y[:5]}, "one label a row"),
+        ({"train_y": GOOD_Y - 1}, "from 0 up"),
+        ({"train_y": GOOD_Y + 0.5}, "integers"),
+        ({"train_x": np.full((20, 3), "a")}, "numbers"),
+    ],
+)
 def test_bad_input_is_told(change: dict[str, np.ndarray], told: str) -> None:
     given = {"train_x": GOOD_X, "train_y": GOOD_Y, "test_x": GOOD_X, "test_y": GOOD_Y, **change}
     with pytest.raises(InputError, match=told):

@@ -59,9 +59,7 @@ def test_loss_is_the_papers_in_float64() -> None:
             c_out = s * sd / math.sqrt(sd * sd + s * s)
             f = 0.3 * x / math.sqrt(sd * sd + s * s) + 0.1 * math.log(s) / 4
             errors.append((sd * sd / (s * s + sd * sd) * x + c_out * f - clean) ** 2 / c_out**2)
-    got = EDM(sd).loss(
-        linear_network, torch.tensor(y), torch.tensor(sigma, dtype=torch.float64), torch.tensor(n)
-    )
+    got = EDM(sd).loss(linear_network, torch.tensor(y), torch.tensor(sigma, dtype=torch.float64), torch.tensor(n))
     assert float(got) == pytest.approx(sum(errors) / len(errors), rel=1e-10)
 
 
@@ -71,9 +69,7 @@ def test_denoiser_keeps_clean_input_and_distrusts_pure_noise() -> None:
     torch.testing.assert_close(
         edm.denoise(linear_network, x, torch.full((4,), 1e-9, dtype=torch.float64)), x, atol=1e-7, rtol=0
     )
-    silent = edm.denoise(
-        lambda x, c: torch.zeros_like(x), 80 * x, torch.full((4,), 80.0, dtype=torch.float64)
-    )
+    silent = edm.denoise(lambda x, c: torch.zeros_like(x), 80 * x, torch.full((4,), 80.0, dtype=torch.float64))
     assert silent.abs().max() < 0.05
 
 
@@ -84,9 +80,7 @@ def test_loss_of_the_ideal_network_is_the_same_at_every_noise_level() -> None:
     rng = torch.Generator().manual_seed(0)
     y, n = (torch.randn(200_000, 1, generator=rng, dtype=torch.float64) for _ in range(2))
     for sigma in (0.02, 0.5, 20.0):
-        loss = EDM(1.0).loss(
-            lambda x, c: torch.zeros_like(x), y, torch.full((len(y),), sigma, dtype=torch.float64), n
-        )
+        loss = EDM(1.0).loss(lambda x, c: torch.zeros_like(x), y, torch.full((len(y),), sigma, dtype=torch.float64), n)
         assert float(loss) == pytest.approx(1, rel=0.02)
 
 
@@ -154,9 +148,7 @@ def test_best_held_out_weights_are_the_ones_kept() -> None:
     """On 40 samples with a long budget the held-out loss rises again; what is kept is the lowest point, not
     the end.
     """
-    model = Diffusion(width=128, depth=2, lr=5e-3, dropout=0.0, device="cpu").fit(
-        digits()[:40], steps=400, quiet=True
-    )
+    model = Diffusion(width=128, depth=2, lr=5e-3, dropout=0.0, device="cpu").fit(digits()[:40], steps=400, quiet=True)
     losses = [row["held_out_loss"] for row in model.history]
     assert losses[-1] > min(losses) * 1.02
     fitted, (_, aside) = model._ready(), split_held_out(40, 0)
@@ -184,9 +176,7 @@ def test_budget_of_seconds_is_kept() -> None:
 @pytest.mark.parametrize("network", ["pca_mlp", "unet"])
 def test_other_networks_train_and_sample(network: Any, tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (64, 3, 16, 16), dtype=np.uint8)
-    model = Diffusion(network=network, width=16, depth=1, batch=16, device="cpu").fit(
-        images, steps=3, quiet=True
-    )
+    model = Diffusion(network=network, width=16, depth=1, batch=16, device="cpu").fit(images, steps=3, quiet=True)
     assert model.sample(3, seed=0).shape == (3, 3, 16, 16)
     model.save(tmp_path / "g.safetensors")
     np.testing.assert_array_equal(

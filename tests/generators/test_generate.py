@@ -76,9 +76,7 @@ def test_quality_and_cost_are_told(made: Path) -> None:
         assert picture.height >= 320
 
 
-def test_same_settings_are_kept_others_are_not_overwritten(
-    made: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_same_settings_are_kept_others_are_not_overwritten(made: Path, capfd: pytest.CaptureFixture[str]) -> None:
     before = (made / "manifest.json").stat().st_mtime_ns
     generate(digits(), made, count=120, seed=4, steps=30, quiet=True, **SMALL)
     assert "already" in capfd.readouterr().err
@@ -122,9 +120,7 @@ def test_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_person_is_told_what_will_happen_and_what_came_out(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_person_is_told_what_will_happen_and_what_came_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     generate(digits(), tmp_path / "gen", count=40, minutes=0.005, **SMALL)
     told = capfd.readouterr()
     assert "learning 270 samples [1, 8, 8] with diffusion for 0 s, 30 held out; then drawing 40" in told.err
@@ -165,9 +161,7 @@ def test_taint_of_the_source_is_inherited(tmp_path: Path) -> None:
         ({"widht": 3}, "did you mean 'width'"),
     ],
 )
-def test_wrong_requests_are_refused_before_any_work(
-    tmp_path: Path, settings: dict[str, Any], says: str
-) -> None:
+def test_wrong_requests_are_refused_before_any_work(tmp_path: Path, settings: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=says):
         generate(digits(), tmp_path / "gen", quiet=True, **settings)
     assert list(tmp_path.iterdir()) == []

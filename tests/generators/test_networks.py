@@ -51,6 +51,4 @@ def test_networks_see_the_noise_level() -> None:
         for p in network.parameters():
             torch.nn.init.normal_(p, std=0.1)
         network.eval()
-        assert not torch.allclose(
-            network(x, torch.tensor([-1.5])), network(x, torch.tensor([1.0])), atol=1e-4
-        )
+        assert not torch.allclose(network(x, torch.tensor([-1.5])), network(x, torch.tensor([1.0])), atol=1e-4)

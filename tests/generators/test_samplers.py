@@ -35,9 +35,7 @@ def test_mean_and_spread_of_a_gaussian_come_out(sampler: str, evaluations: int) 
     rng = torch.Generator().manual_seed(0)
     noise = 20.0 * torch.randn(20_000, generator=rng, dtype=torch.float64)
     end = SAMPLERS[sampler](best_denoiser, noise, evaluations, 0.002, 20.0)
-    assert float(end.mean()) == pytest.approx(
-        MEAN * (1 - STD / 20), abs=0.02
-    )  # noise starts at 0, not at the mean
+    assert float(end.mean()) == pytest.approx(MEAN * (1 - STD / 20), abs=0.02)  # noise starts at 0, not at the mean
     assert float(end.std()) == pytest.approx(STD, rel=0.02)
 
 

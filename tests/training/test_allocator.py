@@ -42,7 +42,9 @@ MIB_OF_PAGES = 2**20 // os.sysconf("SC_PAGE_SIZE")
 
 def seen(**environment: str) -> dict[str, Any]:
     clean = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES" and not k.startswith(("MALLOC_", "THP_"))}
-    done = subprocess.run([sys.executable, "-c", CODE], env=clean | environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", CODE], env=clean | environment, capture_output=True, text=True, check=True
+    )
     return json.loads(done.stdout)
 
 

@@ -1,7 +1,7 @@
 """A diffusion model trained from scratch on the user's samples (Karras et al. 2022, arXiv 2206.00364).
 
-On two cores: an MLP, on the pixels of small images or on whitened principal components of larger ones. With
-a GPU: a small U-Net on 2x2 patches. Sampling takes about ten network evaluations.
+On two cores: an MLP, on the pixels of small images or on half-whitened principal components of larger ones.
+With a GPU: a small U-Net on 2x2 patches. Sampling takes about ten network evaluations.
 """
 
 from __future__ import annotations
@@ -74,9 +74,7 @@ class Diffusion:
         device: str = "auto",
     ) -> None:
         if network not in get_args(NetworkName):
-            raise InputError(
-                f"network {network!r}", "a known network", suggest(network, get_args(NetworkName))
-            )
+            raise InputError(f"network {network!r}", "a known network", suggest(network, get_args(NetworkName)))
         if evaluations < 1:
             raise InputError(f"{evaluations} network evaluations a sample", "at least 1", "10 is usual")
         self.options: dict[str, Any] = {
@@ -167,9 +165,7 @@ class Diffusion:
 
     def _network(self, codec: Codec) -> nn.Module:
         if codec.flat:
-            return ResidualMLP(codec.size[0], self.width or 256, self.depth or 4, self.dropout).to(
-                self.device
-            )
+            return ResidualMLP(codec.size[0], self.width or 256, self.depth or 4, self.dropout).to(self.device)
         return UNet(codec.shape, self.width or 128, self.depth or 2, self.dropout).to(self.device)
 
     def _train(
@@ -184,9 +180,7 @@ class Diffusion:
     ) -> None:
         network, averaged = fitted.network.train(), copy.deepcopy(fitted.network).eval()
         data, batch = fitted.codec.stored(samples).to(self.device), min(self.batch, len(samples))
-        held_out_loss = HeldOutLoss(
-            fitted.edm, fitted.codec.shown(fitted.codec.stored(held_out)), seed, self.device
-        )
+        held_out_loss = HeldOutLoss(fitted.edm, fitted.codec.shown(fitted.codec.stored(held_out)), seed, self.device)
         optimiser = torch.optim.AdamW(network.parameters(), lr=self.lr, weight_decay=self.weight_decay)
         best, lowest, flops, loss, begun = (
             averaged.state_dict(),
@@ -277,9 +271,7 @@ class Diffusion:
         and order of calls agree.
         """
         if count < 1 or first < 0:
-            raise InputError(
-                f"{count} samples from number {first}", "at least one sample, numbered from 0", ""
-            )
+            raise InputError(f"{count} samples from number {first}", "at least one sample, numbered from 0", "")
         fitted, chunk = self._ready(), self.chunk
         dtype = np.uint8 if fitted.codec.is_images else np.float32
         made = np.empty((count, *fitted.codec.shape), dtype)
@@ -287,9 +279,7 @@ class Diffusion:
         unit = 2 * fitted.edm.sigma_data  # of all noise levels, see EDM
 
         def denoise(x: Tensor, sigma: float) -> Tensor:
-            return fitted.edm.denoise(
-                self._call(fitted.network), x, torch.full((len(x),), sigma, device=x.device)
-            )
+            return fitted.edm.denoise(self._call(fitted.network), x, torch.full((len(x),), sigma, device=x.device))
 
         with (
             timed(self.sampling_cost),
@@ -300,9 +290,7 @@ class Diffusion:
                 denoise(torch.zeros(1, *fitted.codec.size, device=self.device), unit)
             for start in starts:
                 noise = unit * self.sigma_max * self._noise(fitted.codec, seed, start, chunk)
-                x = self._integrate(
-                    denoise, noise, self.evaluations, unit * self.sigma_min, unit * self.sigma_max
-                )
+                x = self._integrate(denoise, noise, self.evaluations, unit * self.sigma_min, unit * self.sigma_max)
                 low, high = max(first, start), min(first + count, start + chunk)
                 made[low - first : high - first] = fitted.codec.decode(x)[low - start : high - start]
                 bar.update(high - first)
@@ -316,8 +304,7 @@ class Diffusion:
         """
         blocks = range(start // NOISE_BLOCK, (start + count) // NOISE_BLOCK)
         parts = [
-            torch.randn(NOISE_BLOCK, *codec.size, generator=generator_for(seed, "sample", block))
-            for block in blocks
+            torch.randn(NOISE_BLOCK, *codec.size, generator=generator_for(seed, "sample", block)) for block in blocks
         ]
         return torch.cat(parts).to(self.device)
 
@@ -352,17 +339,11 @@ class Diffusion:
         tensors, meta = read_generator_file(path)
         try:
             self = cls(**meta["options"])
-            codec = {
-                name.removeprefix("codec."): t for name, t in tensors.items() if name.startswith("codec.")
-            }
+            codec = {name.removeprefix("codec."): t for name, t in tensors.items() if name.startswith("codec.")}
             fitted_codec = Codec.from_tensors(codec, tuple(meta["shape"]), meta["flat"])
             network = self._network(fitted_codec).eval()
             network.load_state_dict(
-                {
-                    name.removeprefix("network."): t
-                    for name, t in tensors.items()
-                    if name.startswith("network.")
-                }
+                {name.removeprefix("network."): t for name, t in tensors.items() if name.startswith("network.")}
             )
             self._fitted = _Fitted(fitted_codec, EDM(meta["sigma_data"]), network)
         except (KeyError, TypeError, RuntimeError) as error:

@@ -49,9 +49,7 @@ def generate(
     if count < 1:
         raise InputError(f"--count {count}", "at least one sample", "10000 is usual")
     if (steps is not None and steps < 1) or (minutes is not None and not minutes > 0):
-        raise InputError(
-            f"--steps {steps} --minutes {minutes}", "a positive budget", "leave both out for the default"
-        )
+        raise InputError(f"--steps {steps} --minutes {minutes}", "a positive budget", "leave both out for the default")
     check_fit_samples(source.samples)
     model = make_generator(generator, options)
     settings = {
@@ -71,9 +69,7 @@ def generate(
     seconds = 60 * minutes if minutes else None if steps else default_seconds(source.shape)
     train, held_out = (source.samples[index] for index in split_held_out(len(source), seed))
     if not quiet:
-        budget = " or ".join(
-            ([f"{steps:,} steps"] if steps else []) + ([duration(seconds)] if seconds else [])
-        )
+        budget = " or ".join(([f"{steps:,} steps"] if steps else []) + ([duration(seconds)] if seconds else []))
         say(
             f"learning {len(train):,} samples {list(source.shape)} with {generator} for {budget}, "
             f"{len(held_out):,} held out; then drawing {count:,}"
@@ -96,9 +92,7 @@ def generate(
             quality = judge(generated, train, held_out) | {"training": model.history}
         write_json(folder / "quality.json", quality)
         if source.is_images:
-            write_picture(
-                folder / "samples.png", generated, held_out if len(held_out) >= 100 else source.samples
-            )
+            write_picture(folder / "samples.png", generated, held_out if len(held_out) >= 100 else source.samples)
         ledger.note_memory()
         write_json(folder / "ledger.json", ledger.to_dict())
         write_manifest(
@@ -127,9 +121,7 @@ def make_generator(name: str, options: dict[str, Any]) -> Generator:
     known = list(inspect.signature(make).parameters)
     for option in options:
         if option not in known:
-            raise InputError(
-                f"option {option!r} of generator {name}", "a known option", suggest(option, known)
-            )
+            raise InputError(f"option {option!r} of generator {name}", "a known option", suggest(option, known))
     return make(**options)
 
 
@@ -174,6 +166,4 @@ def write_picture(path: Path, generated: np.ndarray, real: np.ndarray, side: int
     gap = np.full((len(sheets[0]), max(width // 2, 2), 3), 255, np.uint8)
     picture = Image.fromarray(np.concatenate([sheets[0], gap, sheets[1]], axis=1))
     with atomic_path(path) as temporary:
-        picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST).save(
-            temporary, "PNG"
-        )
+        picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST).save(temporary, "PNG")

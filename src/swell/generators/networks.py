@@ -110,10 +110,7 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         b, c, height, width = x.shape
         q, k, v = (
-            self.qkv(self.norm(x))
-            .view(b, 3, self.heads, c // self.heads, height * width)
-            .transpose(-1, -2)
-            .unbind(1)
+            self.qkv(self.norm(x)).view(b, 3, self.heads, c // self.heads, height * width).transpose(-1, -2).unbind(1)
         )
         h = F.scaled_dot_product_attention(q, k, v)  # [B, heads, H W, C / heads]
         return x + self.last(h.transpose(-1, -2).reshape(b, c, height, width))
@@ -126,9 +123,7 @@ class UNet(nn.Module):
     8 or odd, doubles the channels once, and attends at the lowest resolution.
     """
 
-    def __init__(
-        self, shape: tuple[int, ...], features: int = 128, depth: int = 2, dropout: float = 0.1
-    ) -> None:
+    def __init__(self, shape: tuple[int, ...], features: int = 128, depth: int = 2, dropout: float = 0.1) -> None:
         super().__init__()
         channels, height, width = shape
         if height % 2 or width % 2 or min(height, width) < 8:

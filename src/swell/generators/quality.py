@@ -92,8 +92,7 @@ def classifier_accuracy(a: np.ndarray, b: np.ndarray) -> float:
     folds = StratifiedKFold(min(5, n), shuffle=True, random_state=0)
     classifiers = (LogisticRegression(C=0.1, max_iter=300), KNeighborsClassifier(min(5, n // 2)))
     return max(
-        float(cross_val_score(make_pipeline(StandardScaler(), c), rows, which, cv=folds).mean())
-        for c in classifiers
+        float(cross_val_score(make_pipeline(StandardScaler(), c), rows, which, cv=folds).mean()) for c in classifiers
     )
 
 
@@ -143,9 +142,7 @@ def _comparable(samples: np.ndarray, real: np.ndarray) -> Tensor:
     if samples.ndim == 2:
         std = real.std(0, dtype=np.float64)
         return torch.from_numpy((samples / np.where(std > 0, std, 1)).astype(np.float32))
-    return torch.cat(
-        [_small(torch.from_numpy(samples[i : i + 1024])).flatten(1) for i in range(0, len(samples), 1024)]
-    )
+    return torch.cat([_small(torch.from_numpy(samples[i : i + 1024])).flatten(1) for i in range(0, len(samples), 1024)])
 
 
 def _small(images: Tensor) -> Tensor:

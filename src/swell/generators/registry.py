@@ -79,9 +79,7 @@ def check_fit_samples(samples: np.ndarray) -> None:
             "hundreds are sensible",
         )
     if samples.dtype != np.uint8 and not np.isfinite(samples).all():
-        raise InputError(
-            "vectors with NaN or infinite values", "finite numbers", "fill or drop those rows first"
-        )
+        raise InputError("vectors with NaN or infinite values", "finite numbers", "fill or drop those rows first")
     if (samples == samples[:1]).all():
         raise InputError(
             f"{len(samples)} samples that are all the same",
@@ -97,9 +95,7 @@ def split_held_out(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(order[share:]), np.sort(order[:share])
 
 
-def write_generator_file(
-    path: Path | str, tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any]
-) -> None:
+def write_generator_file(path: Path | str, tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any]) -> None:
     """Tensors and a JSON header in one .safetensors file, whole or absent."""
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:

@@ -28,9 +28,7 @@ def noise_levels(steps: int, sigma_min: float, sigma_max: float, rho: float = 7.
     return [*levels.tolist(), 0.0]
 
 
-@SAMPLERS.register(
-    "heun", "second order, two evaluations a step (the last has one)", "Karras et al. 2022, algorithm 1"
-)
+@SAMPLERS.register("heun", "second order, two evaluations a step (the last has one)", "Karras et al. 2022, algorithm 1")
 def heun(denoise: Denoiser, x: Tensor, evaluations: int, sigma_min: float, sigma_max: float) -> Tensor:
     """x [B, ...]: noise of standard deviation sigma_max. An odd number of evaluations is used up exactly."""
     sigmas = noise_levels((evaluations + 1) // 2, sigma_min, sigma_max)
@@ -64,9 +62,7 @@ def ipndm(denoise: Denoiser, x: Tensor, evaluations: int, sigma_min: float, sigm
     stored: list[Tensor] = []  # derivatives, the newest first
     for sigma, following in itertools.pairwise(sigmas):
         stored = [(x - denoise(x, sigma)) / sigma, *stored[:3]]
-        weights = (
-            _ADAMS_BASHFORTH[len(stored) - 1] if following > 0 else (1.0,)
-        )  # the step to 0 is x = D(x; sigma_min)
+        weights = _ADAMS_BASHFORTH[len(stored) - 1] if following > 0 else (1.0,)  # the step to 0 is x = D(x; sigma_min)
         for weight, d in zip(weights, stored, strict=False):
             x = x + (following - sigma) * weight * d
     return x

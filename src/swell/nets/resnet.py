@@ -10,11 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swell.nets.backbones import BACKBONES, Backbone, init_convolutions, scaled
+from swell.nets.convolution import Conv3x3
 
 SMALL_IMAGE = 64  # pixels; the longest side that still gets the small stem
 
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+    if kernel == 3:
+        return Conv3x3(inputs, outputs, stride)
     return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
 
 

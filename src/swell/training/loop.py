@@ -33,6 +33,7 @@ from swell.nets.backbones import BACKBONES, scaled
 from swell.nets.encoder import Encoder, EncoderConfig, channel_statistics, default_backbone
 from swell.recipes import Recipe
 from swell.seeding import seed_for
+from swell.training.allocator import memory_reused
 from swell.training.checkpoint import load_checkpoint, save_checkpoint
 from swell.training.folder import Metrics, claimed, open_folder, write_recipe
 from swell.training.machine import describe_machine, memory_told, pick_device, pick_precision
@@ -85,7 +86,7 @@ def pretrain(
         say(f"{out} is finished already")
         return out
     work = f"batches of {recipe.batch_size:,} at width {recipe.width:g}"
-    with claimed(out, fresh=not resuming), memory_told(work):
+    with claimed(out, fresh=not resuming), memory_told(work), memory_reused():
         if not resuming:
             write_recipe(out, recipe, sources)
             write_json(out / "environment.json", describe_machine(device))

@@ -15,7 +15,7 @@ import torch
 from swell.errors import InputError
 from swell.threads import all_cores
 
-MIN_CHANNELS_FOR_BF16 = 32  # below, autocast's casts cost a CPU more than its bf16 kernels save
+MIN_CHANNELS_FOR_BF16 = 16  # below, autocast's casts cost a CPU more than its bf16 kernels save
 
 
 def pick_device(name: str = "auto") -> torch.device:
