@@ -17,9 +17,8 @@ from swell.threads import bind_threads
 
 bind_threads()
 
-from _common import Load, cifar10, claim, write_result  # noqa: E402
-
 import swell  # noqa: E402
+from _common import Load, cifar10, claim, write_result  # noqa: E402
 from swell.data.source import Provenance, Source  # noqa: E402
 from swell.evaluation.evaluate import evaluate_baselines, evaluate_encoder  # noqa: E402
 from swell.evaluation.statistics import summarise  # noqa: E402

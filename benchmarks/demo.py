@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 
 from _common import Load, claim, device_line, write_result
-
 from swell.evaluation.statistics import paired, summarise
 from swell.report.demo_page import arm_scores, verdict
 

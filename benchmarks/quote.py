@@ -13,7 +13,17 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-QUOTED = ("demo", "cifar10-15min", "loop-overhead", "race", "kill9", "malformed", "second-start", "views", "probe")
+QUOTED = (
+    "demo",
+    "cifar10-15min",
+    "loop-overhead",
+    "race-lightly",
+    "kill9",
+    "malformed",
+    "second-start",
+    "views",
+    "probe",
+)
 
 
 def newest(name: str) -> tuple[str, dict[str, Any]] | None:

@@ -16,8 +16,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-from _common import claim, write_result
 from PIL import Image
+
+from _common import claim, write_result
 
 OPEN = "import sys, time; t = time.perf_counter(); import swell; s = swell.open(sys.argv[1], quiet=True); print(time.perf_counter() - t, len(s), s.fingerprint)"
 

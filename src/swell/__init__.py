@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from swell.data.open import open_data as open  # noqa: A004
+    from swell.data.open import open_data as open
     from swell.data.source import Provenance, Source
     from swell.errors import InputError
     from swell.estimator import Encoder

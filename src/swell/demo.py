@@ -1,7 +1,7 @@
 """`swell demo`: the main job on real images that come with scikit-learn.
 
-Trains a generator on 1,257 unlabelled digits, samples from it, pre-trains every arm of AdaInf's design for equal steps and
-several seeds, probes all of them with the same frozen probe and says in words whether the generated data helped.
+Trains a generator on 1,257 unlabelled digits, samples from it, pre-trains every arm of AdaInf's design for equal steps
+and several seeds, probes all of them with the same frozen probe and says in words whether the generated data helped.
 """
 
 from __future__ import annotations

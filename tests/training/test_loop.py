@@ -167,7 +167,7 @@ def test_resume_refuses_a_changed_recipe_and_changed_data_by_name(tmp_path, tiny
     other = Source(real.samples[::-1].copy(), real.provenance)
     with pytest.raises(InputError, match="real: "):
         pretrain(tiny, other, out, made, AGAIN)
-    with pytest.raises(InputError, match="generated: .* -> none"):
+    with pytest.raises(InputError, match=r"generated: .* -> none"):
         pretrain(tiny, real, out, None, AGAIN)
     assert weights(out) == before
 

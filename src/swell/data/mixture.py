@@ -1,8 +1,8 @@
 """The mixture: which real and which generated samples batch t of a run holds.
 
 Inflation (AdaInf, arXiv 2403.12448): one real sample counts as N generated ones, so the share of real draws is
-beta = N n / (N n + m) for n real and m generated samples. Nothing is copied N times: every batch draws its share, so any
-real-valued N works, memory does not grow, and an image never meets its own copy as a negative.
+beta = N n / (N n + m) for n real and m generated samples. Nothing is copied N times: every batch draws its share, so
+any real-valued N works, memory does not grow, and an image never meets its own copy as a negative.
 """
 
 from __future__ import annotations

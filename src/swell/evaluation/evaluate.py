@@ -24,7 +24,7 @@ PCA_DIMENSIONS = 64
 
 
 def split(source: Source, test_share: float = 0.3, seed: int = 0) -> tuple[Source, Source]:
-    """A stratified split of labelled samples, fixed by the seed: each class gives `test_share` of its rows to the test."""
+    """A stratified split of labelled samples, fixed by the seed; each class gives `test_share` of its rows."""
     if source.labels is None:
         raise InputError(
             f"{source.provenance.origin} (no labels)", "labelled samples", "give --labels KEY or labelled data"
@@ -101,5 +101,6 @@ def evaluate_baselines(encoder: Encoder, train: Source, test: Source) -> dict[st
 
 
 def _probe(train_x: np.ndarray, train: Source, test_x: np.ndarray, test: Source) -> dict[str, Any]:
-    assert train.labels is not None and test.labels is not None  # the callers asked for them
+    if train.labels is None or test.labels is None:
+        raise InputError("samples without labels", "labelled samples", "open them with labels=True")
     return probe(train_x, train.labels, test_x, test.labels)

@@ -64,6 +64,6 @@ class SimCLR:
 
 
 def spread(z: Tensor) -> Tensor:
-    """Mean over dimensions of the standard deviation of unit vectors [.., B, D], times sqrt(D): 1 spread, 0 collapsed."""
+    """Mean over dimensions of the sd of unit vectors [.., B, D], times sqrt(D): 1 spread, 0 collapsed."""
     unit = F.normalize(z.detach().float(), dim=-1).flatten(0, -2)
     return unit.std(dim=0).mean() * unit.shape[-1] ** 0.5

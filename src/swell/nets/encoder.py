@@ -51,7 +51,7 @@ def default_backbone(shape: Sequence[int]) -> str:
 
 
 def channel_statistics(samples: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel of uint8 images [N, C, H, W] scaled to [0, 1]; at most 10,000 are read."""
+    """Mean and standard deviation per channel of uint8 images [N, C, H, W] scaled to [0, 1]; reads at most 10,000."""
     step = max(1, len(samples) // 10_000)
     part = np.asarray(samples[::step], dtype=np.float64) / 255.0
     mean, std = part.mean(axis=(0, 2, 3)), part.std(axis=(0, 2, 3))

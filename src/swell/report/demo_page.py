@@ -82,7 +82,8 @@ def _sentence(difference: dict[str, Any], shots: str, other: str) -> tuple[str, 
 def summary(result: dict[str, Any], out: Path) -> str:
     """The table and the verdict as text."""
     lines = [
-        f"{'arm':28s}{'1-shot':>13s}{'10-shot':>13s}{'kNN':>13s}{'linear':>13s}{'time':>8s}{'real':>10s}{'generated':>11s}"
+        f"{'arm':28s}{'1-shot':>13s}{'10-shot':>13s}{'kNN':>13s}{'linear':>13s}"
+        f"{'time':>8s}{'real':>10s}{'generated':>11s}"
     ]
     for arm in result["arms"]:
         s, c = arm_scores(result, arm["name"]), arm_costs(arm["runs"])
@@ -149,7 +150,8 @@ def write_demo_report(
     ]
     shown = (REAL_ONLY, ADAINF)
     note = (
-        "Every arm trains for equal steps. Time and FLOPs include the generator's training and sampling where it is used. "
+        "Every arm trains for equal steps. Time and FLOPs include the generator's training and sampling where it is "
+        "used. "
         "Real and generated are samples shown to the encoder. Mean ± sd over seeds."
     )
     write_report(

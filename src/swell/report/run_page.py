@@ -62,7 +62,8 @@ def write_run_report(
         ),
         (
             "rate",
-            f"{seen / max(cost.seconds, 1e-9):,.0f} samples/s on {cpu_name() if run.encoder.mean.device.type == 'cpu' else 'GPU'}",
+            f"{seen / max(cost.seconds, 1e-9):,.0f} samples/s on "
+            + (cpu_name() if run.encoder.mean.device.type == "cpu" else "a GPU"),
         ),
         ("seed", str(recipe.seed)),
     ]

@@ -85,7 +85,7 @@ def loss_chart(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> Chart:
         "step",
         "loss",
         series,
-        note="The loss of one batch. Weaker views make the task easier, so a lower curve does not mean better features.",
+        note="The loss of one batch. Weaker views make the task easier: a lower curve does not mean better features.",
     )
 
 

@@ -31,7 +31,8 @@ class LARS(Optimizer):
         clip: bool = True,
     ) -> None:
         super().__init__(
-            groups, dict(lr=lr, momentum=momentum, weight_decay=weight_decay, eta=eta, clip=clip, adapt=True)
+            groups,
+            {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "eta": eta, "clip": clip, "adapt": True},
         )
 
     @torch.no_grad()

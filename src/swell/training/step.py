@@ -86,7 +86,7 @@ class Stepper:
         return loss.detach(), scalars, reals
 
     def explain(self, t: int, value: float) -> str:
-        """What to say of a loss that is not finite: the step and the first module to blame, found by running it again."""
+        """What to say of a loss that is not finite: the step and the first module to blame, found by a rerun."""
         where = first_broken_module({"encoder": self.encoder, **dict(self.parts.items())}, lambda: self.loss(t)[0])
         return (
             f"step {t}: the loss is {value}; first not finite: {where}. Lower the learning rate (now "
