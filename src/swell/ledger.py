@@ -38,7 +38,9 @@ class Cost:
 
 @dataclass
 class Ledger:
-    """Four parts and the peak memory; `to_dict` is what `ledger.json` holds."""
+    """Four parts and the peak memory; `to_dict` is what `ledger.json` holds, with their total and the realised share
+    of real samples in pre-training.
+    """
 
     generator_training: Cost = field(default_factory=Cost)
     sampling: Cost = field(default_factory=Cost)
@@ -58,7 +60,9 @@ class Ledger:
         self.peak_memory_bytes = max(self.peak_memory_bytes, peak_memory())
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "total": asdict(self.total)}
+        shown = self.pretraining.samples_real + self.pretraining.samples_generated
+        realised = self.pretraining.samples_real / shown if shown else None
+        return {**asdict(self), "total": asdict(self.total), "real_share": realised}
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Ledger:
