@@ -40,7 +40,7 @@ class Progress:
     """`with Progress("views", total=400, unit="steps") as bar: bar.update(done, note="loss 1.2")`.
 
     Nothing is shown for the first two seconds, so quick work stays quiet. `rate_unit` and `per_unit` turn units of
-    progress into what the rate counts (steps into samples).
+    progress into what the rate counts (steps into samples); a `rate_unit` of "" shows no rate.
     """
 
     def __init__(
@@ -49,12 +49,12 @@ class Progress:
         total: float,
         unit: str = "",
         per_unit: float = 1.0,
-        rate_unit: str = "",
+        rate_unit: str | None = None,
         quiet: bool = False,
         start_at: float = 0.0,
     ) -> None:
         self.title, self.total, self.unit = title, total, unit
-        self.per_unit, self.rate_unit, self.quiet = per_unit, rate_unit or unit, quiet
+        self.per_unit, self.rate_unit, self.quiet = per_unit, unit if rate_unit is None else rate_unit, quiet
         self.started = self._last_line = time.monotonic()
         self.start_at = self.done = start_at
         self._window = (0.0, 1.0)

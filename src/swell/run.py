@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,8 @@ class Run:
         shape = self.encoder.config.shape
         size = options.pop("size", None) or (shape[1] if shape[1] == shape[2] else None)
         source = open_data(data, labels=labels, size=size, **options)
+        if source.is_images and source.shape == (1, *shape[1:]) and shape[0] == 3:  # a folder of grey images only
+            source = replace(source, samples=np.repeat(source.samples, 3, axis=1))
         if source.shape != tuple(shape):
             raise InputError(
                 f"samples of shape {list(source.shape)}",

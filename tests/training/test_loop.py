@@ -218,6 +218,23 @@ def test_a_loss_that_is_not_finite_names_step_and_module(tmp_path, tiny, real, m
         pretrain(tiny, real, tmp_path / "run", None, QUIET)
 
 
+def test_a_broken_weight_never_replaces_a_good_checkpoint(tmp_path, tiny, real, monkeypatch):
+    step = loop.Stepper.__call__
+
+    def poisoned(self, t, progress):
+        out = step(self, t, progress)
+        if t == 3:  # after a finite loss, as an infinite gradient would
+            self.parts["projector"][0].weight.data[0, 0] = float("inf")
+        return out
+
+    monkeypatch.setattr(loop.Stepper, "__call__", poisoned)
+    with pytest.raises(Diverged, match=r"projector\.0\.weight"):
+        pretrain(tiny, real, tmp_path / "run", None, Operation(quiet=True, checkpoint_seconds=0.0))
+    saved = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    assert saved["state"]["step"] == 3
+    assert all(w.isfinite().all() for w in saved["parts"].values())
+
+
 def test_overflow_in_a_module_is_named_though_weights_are_finite(tiny, real):
     stepper = build(resolve(tiny, real, torch.device("cpu")), real, None, torch.device("cpu"))
     with torch.no_grad():

@@ -219,6 +219,9 @@ def _train(
         state, ledger = _restore(stepper, checkpoint)
 
     def save() -> None:
+        weights = [*stepper.encoder.parameters(), *stepper.parts.parameters()]
+        if not all(bool(w.isfinite().all()) for w in weights):  # a good checkpoint must not give way to a broken one
+            raise Diverged(stepper.explain(state.step, math.nan))
         save_checkpoint(
             checkpoint,
             {
@@ -289,7 +292,7 @@ def _loop(
         "pre-train",
         total,
         unit,
-        per_unit=batch if total_steps else 0.0,
+        per_unit=batch,
         rate_unit="samples" if total_steps else "",
         quiet=op.quiet,
         start_at=state.step if total_steps else state.seconds,
@@ -317,7 +320,10 @@ def _loop(
                 value = loss.item()
                 if not math.isfinite(value):
                     raise Diverged(stepper.explain(t, value))
-                bar.update(state.step if total_steps else state.seconds, note=f"loss {value:.3f}")
+                note = f"loss {value:.3f}"
+                if not total_steps:  # the bar counts seconds, so it cannot tell the rate
+                    note = f"{state.step * batch / state.seconds:,.0f} samples/s  {note}"
+                bar.update(state.step if total_steps else state.seconds, note)
             if logged:
                 record = {
                     "step": t,
