@@ -84,7 +84,7 @@ def device_line(threads: str = "") -> str:
     return f"{cpu_name()}, {len(all_cores())} cores, {threads}{gpu}, torch {torch.__version__}"
 
 
-def commit() -> str:
+def _commit() -> str:
     """Short hash of the commit, with `+changes` where src, benchmarks or the pinned versions differ from it."""
     git = ["git", "-C", str(ROOT)]
     head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
@@ -95,6 +95,14 @@ def commit() -> str:
         check=False,
     )
     return (head.stdout.strip() or "unknown") + ("+changes" if changed.stdout.strip() else "")
+
+
+_COMMIT = _commit()  # what runs is what was there at the start, whatever is committed meanwhile
+
+
+def commit() -> str:
+    """The commit this script was started at."""
+    return _COMMIT
 
 
 def claim(
