@@ -5,6 +5,7 @@ python benchmarks/demo.py
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -14,20 +15,20 @@ from pathlib import Path
 
 from _common import Load, claim, device_line, write_result
 from swell.evaluation.statistics import paired, summarise
-from swell.report.demo_page import arm_scores, verdict
+from swell.report.demo_page import arm_scores, summary, verdict
 
 
-def main() -> None:
+def main(folder: Path | None) -> None:
     begun, load = time.perf_counter(), Load()
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "demo"
-        done = subprocess.run(
-            [sys.executable, "-m", "swell", "demo", "--out", str(out)], check=True, capture_output=True, text=True
-        )
+    with tempfile.TemporaryDirectory() as scratch:
+        out = folder or Path(scratch) / "demo"
+        if folder is None:
+            subprocess.run([sys.executable, "-m", "swell", "demo", "--out", str(out)], check=True)
         result = json.loads((out / "demo.json").read_text())
         report_bytes = (out / "report.html").stat().st_size
-    seconds = time.perf_counter() - begun
-    print(done.stdout)
+    seconds = result["seconds"] if folder else time.perf_counter() - begun
+    table = summary(result, Path("swell-demo"))
+    print(table)
     arms = {}
     for arm in result["arms"]:
         scores = arm_scores(result, arm["name"])
@@ -42,11 +43,13 @@ def main() -> None:
         "claim": claim("digits, 10-shot, generated + weight + weak", ten["mean"], ten["sd"], len(ten["seeds"]), seconds, unit="%",
                        detail=f"{against['mean']:+.1f} points [{against['low']:+.1f}, {against['high']:+.1f}] against none"),
         "verdict": verdict(result), "arms": arms, "settings": result["settings"], "quality": result["quality"],
-        "table": done.stdout.splitlines(), "seconds": seconds, "report_bytes": report_bytes, "load": load.read(),
+        "table": table.splitlines(), "seconds": seconds, "report_bytes": report_bytes, "load": None if folder else load.read(),
         "device": device_line("one thread a run, as many runs at once as cores"),
     })  # fmt: skip
     print(path)
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path)
+    main(**vars(parser.parse_args()))

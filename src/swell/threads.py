@@ -1,7 +1,7 @@
 """Threads and cores: binding OpenMP's threads, and undoing it for workers.
 
 Unbound, a neighbour's process can push both threads of a two-core machine onto one core, where oneDNN's barriers wait
-whole scheduler slices (single calls of 2 s instead of 0.1 s were seen). Bound, the main thread may use one core only,
+whole scheduler slices. Bound, the main thread may use one core only,
 and every thread and process it starts inherits that: workers must call `free_cores` first.
 """
 

@@ -2,7 +2,7 @@
 
 On a 4x4 map 36 of 100 taps fall on the zero padding, and oneDNN computes them all; its weight gradient also loses its
 speed there. Below, every output position is one product over the taps inside the map, and every tap of the weight
-gradient one product over the positions that use it. ResNet-18's 512 channels at 4x4 take 0.6 of the time forward and
+gradient one product over the positions that use it. ResNet-18's 512 channels at 4x4 take 0.7 of the time forward and
 backward on an AVX512-BF16 CPU (`benchmarks/step.py`); larger maps, fewer channels and fp32 gain nothing.
 """
 
