@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -282,11 +283,20 @@ def test_shapes_that_do_not_match_are_refused(tmp_path, tiny, real):
         pretrain(tiny, Source(np.zeros((9, 3), np.float32), Provenance("real", "array")), tmp_path / "run", None, QUIET)
 
 
-def test_bf16_and_compile_learn_the_same_task(tmp_path, tiny, real):
+def test_bf16_learns_the_same_task(tmp_path, tiny, real):
     plain = read_metrics(pretrain(replace(tiny, steps=30), real, tmp_path / "a", None, QUIET))
     half = read_metrics(pretrain(replace(tiny, steps=30, precision="bf16"), real, tmp_path / "b", None, QUIET))
     assert half[0]["loss"] == pytest.approx(plain[0]["loss"], rel=0.02)
     assert half[-1]["loss"] == pytest.approx(plain[-1]["loss"], rel=0.15)
+
+
+def test_a_compiled_encoder_costs_and_learns_the_same(tmp_path, tiny, real):
+    if shutil.which("g++") is None:
+        pytest.skip("torch.compile needs a C++ compiler on this machine")
+    plain = pretrain(tiny, real, tmp_path / "a", None, QUIET)
+    compiled = pretrain(replace(tiny, compile=True), real, tmp_path / "b", None, QUIET)
+    assert Run(compiled).ledger.pretraining.flops == Run(plain).ledger.pretraining.flops
+    assert read_metrics(compiled)[-1]["loss"] == pytest.approx(read_metrics(plain)[-1]["loss"], rel=1e-3)
 
 
 def test_recipe_file_reproduces_the_run(tmp_path, tiny, real):

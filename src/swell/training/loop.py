@@ -303,9 +303,13 @@ def _loop(
                 raise KeyboardInterrupt
             t, share_before = state.step, share()
             if state.flops_per_step == 0:
+                compiled, stepper.forward = (
+                    stepper.forward,
+                    stepper.encoder,
+                )  # the counter cannot look into a compiled net
                 with counted_flops() as flops:
                     loss, scalars, reals = stepper(t, share_before)
-                state.flops_per_step = flops[0]
+                state.flops_per_step, stepper.forward = flops[0], compiled
             else:
                 loss, scalars, reals = stepper(t, share_before)
             state.step += 1
