@@ -18,6 +18,7 @@ QUOTED = (
     "cifar10-15min",
     "loop-overhead",
     "race-lightly",
+    "step",
     "kill9",
     "malformed",
     "second-start",
