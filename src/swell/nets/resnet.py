@@ -1,7 +1,7 @@
 """ResNet-18, -34 and -50 (He et al. 2016, arXiv 1512.03385) with a stem that suits the image size.
 
 Images up to 64 pixels get the small stem: one 3x3 convolution of stride 1 and no max-pooling. The 7x7 stride-2 stem and
-its pooling would shrink a 32x32 image to 8x8 before the first block, which costs ten points of accuracy on CIFAR-10.
+its pooling would shrink a 32x32 image to 8x8 before the first block.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class Watchdog:
             self._warned = True
             warn(
                 f"step {step}: collapse: the projector maps every view to nearly the same point (spread {z_std:.3f}, "
-                "healthy runs stay above 0.3). Lower the learning rate, or use a larger batch."
+                "1 is evenly spread). Lower the learning rate, or use a larger batch."
             )
 
 
