@@ -136,6 +136,7 @@ def test_lists_as_json(capsys):
 def test_generate_prints_and_leaves_what_the_contract_names(made, capsys, tmp_path):
     held = {path.name for path in made.iterdir()}
     files = {"manifest.json", "shard-00000.npz", "generator.safetensors", "quality.json", "samples.png", "ledger.json"}
+    files |= {"generator.json", "reference.safetensors", "nearest.png", "report.html"}
     assert held == files
     argv = ("generate", "builtin:digits", "--out", made, "--count", 40, "--steps", 3)
     again = printed_json(capsys, *argv)  # the same settings: kept as it is

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import re
 import sys
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, NoReturn, get_args, get_type_hints
+from typing import Any
 
 from swell.errors import InputError, suggest
+from swell.options import argument, assignments, option, parser_of, yes_or_no
 from swell.threads import bind_threads
 
 Result = tuple[dict[str, Any] | list[dict[str, Any]], str]  # what --json prints, and what a person reads
-
-
-def argument(text: str) -> Any:
-    """A positional argument."""
-    return field(metadata={"help": text, "positional": True})
-
-
-def option(text: str, default: Any = MISSING, shown: str = "none") -> Any:
-    """An option; without a default it must be given. `shown` says in words what a default of None comes to."""
-    metadata = {"help": text, "positional": False, "shown": shown}
-    return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -48,17 +36,32 @@ class Demo:
 
 @dataclass(frozen=True)
 class Generate:
-    """Train a generator on DATA, sample from it, judge the samples."""
+    """Train a generator on DATA, sample from it, judge the samples; or take samples from outside and judge them."""
 
     data: str = argument("folder of images, .npz, .npy or builtin:NAME")
-    out: str = option("GEN folder to write")
+    out: str = option("GEN folder to write; unfinished work in OUT.unfinished is gone on with")
     generator: str = option("which generator; see `swell generators`", "diffusion")
-    count: int = option("samples to draw", 10_000)
+    count: int | None = option("samples to draw", None, "10000, or all that --from holds")
     steps: int | None = option("training steps", None, "from the budget in minutes")
     minutes: float | None = option("training minutes, instead of steps", None, "from the data")
+    objective: str | None = option("diffusion: edm, ddpm, stf or flow", None, "edm")
+    network: str | None = option(
+        "diffusion: mlp, pca_mlp or a U-Net: p2_tiny, p4_tiny, p2_small, p2_128, p2_192, unet", None, "what suits"
+    )
+    sampler: str | None = option("diffusion: ipndm, dpmpp, heun or ancestral", None, "ipndm")
+    nfe: int | None = option("diffusion: network evaluations a sample", None, "10")
+    options: str | None = option("more of the generator's options: width=256,lr=0.001", None)
+    filter: float = option("share of the samples to drop, those least like real ones; copies go with them", 0.0)
+    from_: str | None = option("outside samples (folder, .npz) or a diffusers pipeline, instead of training", None)
+    trained_on: str | None = option("--from: what its generator learnt from, in words", None)
+    labels_used: str | None = option("--from: whether labels or a supervised model helped, yes or no", None)
+    filtered: str | None = option("--from: whether its samples were filtered, yes or no", None)
+    channel_order: str | None = option("--from: order of the stored colours, rgb or bgr", None, "rgb, checked")
+    allow_label_leak: bool = option("accept samples that were made with labels", False)
     size: int | None = option("side in pixels the images are resized to", None, "from the data")
     max_bad: float = option("largest share of unreadable files to accept", 0.01)
     seed: int = option("seed of training and sampling", 0)
+    device: str = option("auto, cpu or cuda", "auto")
     force: bool = option("replace an earlier GEN in --out", False)
     json_: bool = option("print the result as one JSON object", False)
 
@@ -66,6 +69,8 @@ class Generate:
         from swell.files import read_json
         from swell.verbs import generate
 
+        given = {"objective": self.objective, "network": self.network, "sampler": self.sampler, "evaluations": self.nfe}
+        named = {name: value for name, value in given.items() if value is not None}
         path = generate(
             self.data,
             self.out,
@@ -76,12 +81,21 @@ class Generate:
             minutes=self.minutes,
             size=self.size,
             max_bad=self.max_bad,
+            filter=self.filter,
+            options=assignments("--options", self.options) | named,
+            from_=self.from_,
+            trained_on=self.trained_on,
+            labels_used=yes_or_no("--labels-used", self.labels_used),
+            filtered=yes_or_no("--filtered", self.filtered),
+            channel_order=self.channel_order,
+            allow_label_leak=self.allow_label_leak,
+            device=self.device,
             force=self.force,
         )
-        quality = read_json(path / "quality.json")
+        quality, count = read_json(path / "quality.json"), read_json(path / "manifest.json")["count"]
         return (
-            {"out": str(path), "count": self.count, "quality": quality, "ledger": read_json(path / "ledger.json")},
-            f"{self.count:,} samples in {path}; look at {path / 'samples.png'}",
+            {"out": str(path), "count": count, "quality": quality, "ledger": read_json(path / "ledger.json")},
+            f"{count:,} samples in {path}, {quality['verdict']}; look at {path / 'report.html'}",
         )
 
 
@@ -245,58 +259,6 @@ COMMANDS: dict[str, Any] = {
     "recipes": Recipes,
     "doctor": Doctor,
 }
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse whose complaints are one InputError."""
-
-    def error(self, message: str) -> NoReturn:
-        todo = f"see {self.prog} --help"
-        if match := re.fullmatch(r"argument (\S+): invalid (\w+) value: (.*)", message):
-            flag, kind, value = match.groups()
-            raise InputError(f"{flag} {value}", {"int": "a whole number", "float": "a number"}.get(kind, kind), todo)
-        if match := re.fullmatch(r"the following arguments are required: (.*)", message):
-            raise InputError(f"{self.prog} without {match[1]}", f"{match[1]} too", todo)
-        raise InputError(message, "the arguments of this command", todo)
-
-
-def parser_of(name: str, command: Any) -> Parser:
-    """A parser from the fields of the dataclass `command`: one line of help per option, with its default."""
-    parser = Parser(
-        f"swell {name}",
-        description=command.__doc__,
-        allow_abbrev=False,
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=28, width=200),
-    )
-    hints = get_type_hints(command)
-    for f in fields(command):
-        kinds = [kind for kind in get_args(hints[f.name]) or (hints[f.name],) if kind is not type(None)]
-        text = f.metadata["help"].replace("%", "%%")
-        if f.metadata["positional"]:
-            parser.add_argument(f.name, metavar=f.name.upper(), type=kinds[0], help=text)
-            continue
-        flag = "--" + f.name.strip("_").replace("_", "-")
-        if kinds[0] is bool:
-            parser.add_argument(flag, dest=f.name, action="store_true", help=f"{text} (default: off)")
-            continue
-        required = f.default is MISSING
-        shown = "required" if required else f"default: {f.metadata['shown'] if f.default is None else f.default}"
-        parser.add_argument(
-            flag,
-            dest=f.name,
-            metavar=_metavar(f.name, kinds[0]),
-            type=kinds[0],
-            required=required,
-            default=None if required else f.default,
-            help=f"{text} ({shown})",
-        )
-    return parser
-
-
-def _metavar(name: str, kind: type) -> str:
-    return {int: "N", float: "X"}.get(kind) or {"out": "PATH", "inflate": "GEN", "recipe": "NAME|FILE"}.get(
-        name, "NAME"
-    )
 
 
 def parse(argv: list[str]) -> Any:

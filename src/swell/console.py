@@ -58,12 +58,15 @@ class Progress:
         self.started = self._last_line = time.monotonic()
         self.start_at = self.done = start_at
         self._window = (0.0, 1.0)
+        self._own_words = False
         self._rich: Any = None
         self._task: Any = None
 
-    def part(self, low: float, high: float) -> None:
-        """The next bar opened inside this one runs from share `low` to `high` of the whole."""
-        self._window = (low, high)
+    def part(self, low: float, high: float, own_words: bool = False) -> None:
+        """The next bar opened inside this one runs from share `low` to `high` of the whole. With `own_words` this
+        one goes on telling its own progress and rate, not the inner one's.
+        """
+        self._window, self._own_words = (low, high), own_words
 
     def __enter__(self) -> Progress:
         _active.append(self)
@@ -87,7 +90,7 @@ class Progress:
             outer = _active[0]
             low, high = outer._window
             outer.done = outer.total * (low + (high - low) * min(done / self.total, 1.0)) if self.total else outer.done
-            outer._show(now, line)
+            outer._show(now, outer._line(now, "") if outer._own_words else line)
         else:
             self._show(now, line)
 

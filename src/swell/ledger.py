@@ -35,6 +35,10 @@ class Cost:
         for f in fields(self):
             setattr(self, f.name, getattr(self, f.name) + getattr(other, f.name))
 
+    def since(self, earlier: Cost) -> Cost:
+        """What came on top of `earlier`."""
+        return Cost(**{f.name: getattr(self, f.name) - getattr(earlier, f.name) for f in fields(self)})
+
 
 @dataclass
 class Ledger:

@@ -13,6 +13,7 @@ from swell.data.gen import is_gen, open_gen
 from swell.data.open import open_data
 from swell.data.source import Source
 from swell.errors import InputError
+from swell.generators.outside import refuse_label_leak
 from swell.ledger import Ledger
 from swell.recipes import Recipe, check_budget, check_seed, load_recipe
 from swell.run import Run, read_ledger
@@ -31,34 +32,87 @@ def generate(
     out: Path | str,
     *,
     generator: str = "diffusion",
-    count: int = 10_000,
+    count: int | None = None,
     seed: int = 0,
     steps: int | None = None,
     minutes: float | None = None,
+    filter: float = 0.0,
+    options: dict[str, Any] | None = None,
+    from_: Path | str | None = None,
+    trained_on: str | None = None,
+    labels_used: bool | None = None,
+    filtered: bool | None = None,
+    channel_order: str | None = None,
+    allow_label_leak: bool = False,
     size: int | None = None,
     max_bad: float = 0.01,
+    device: str = "auto",
     force: bool = False,
     quiet: bool = False,
+    report: bool = True,
 ) -> Path:
-    """Train a generator on `data`, sample `count` from it, judge the samples; returns the GEN folder `out`."""
+    """Train a generator on `data`, sample `count` from it, judge the samples; returns the GEN folder `out`.
+
+    `options` are the generator's own (network, sampler, evaluations, ...); `filter` drops that share of the samples,
+    those least like real ones. `from_` names samples from outside, or a diffusers pipeline, to take instead of
+    training; then `trained_on`, `labels_used` and `filtered` must say where they come from. Without `report` no
+    report.html is written.
+
+    Raises:
+        InputError: for data, options or folders that do not fit.
+    """
     from swell.generators.generate import generate as make
+    from swell.generators.generate import options_of
 
     check_budget(steps=steps, minutes=minutes)
     check_seed(seed)
     source = open_data(data, size=size, max_bad=max_bad, quiet=quiet)
+    refuse_label_leak(source.provenance, allow_label_leak)
+    origin: dict[str, Any] = {}
+    if from_ is None:
+        told = {"--trained-on": trained_on, "--labels-used": labels_used, "--filtered": filtered}
+        if stray := [name for name, value in told.items() if value is not None]:
+            raise InputError(f"{stray[0]} without --from", "samples from outside to speak of", "give --from PATH")
+        known = {"device": device} if "device" in options_of(generator) else {}
+        origin = {"generator": generator, **(options or {}), **known}
+    else:
+        from swell.generators.stored import from_outside, stored_count
+
+        model, provenance = from_outside(
+            from_,
+            source,
+            trained_on=trained_on,
+            labels_used=labels_used,
+            filtered=filtered,
+            channel_order=channel_order,
+            allow_label_leak=allow_label_leak,
+            options=options or {},
+            size=size,
+            device=device,
+            quiet=quiet,
+        )
+        origin = {"generator": model, "provenance": provenance}
+        count = stored_count(model) if count is None else count
+    count = 10_000 if count is None else count
     if force or not is_gen(out):
         _require_room(Path(out), count, source)
-    return make(
+    path = make(
         source,
         Path(out),
-        generator=generator,
         count=count,
         seed=seed,
         steps=steps,
         minutes=minutes,
+        filter_share=filter,
         force=force,
         quiet=quiet,
+        **origin,
     )
+    if report and not (path / "report.html").exists():
+        from swell.report.gen_page import write_gen_report
+
+        write_gen_report(path, source)
+    return path
 
 
 def _require_room(out: Path, count: int, source: Source) -> None:
@@ -146,13 +200,9 @@ def _generated(inflate: Any, real: Source, allow_label_leak: bool) -> tuple[Sour
         path = Path(inflate) / "ledger.json"
         ledger = read_ledger(path) if path.exists() else None
     origin = source.provenance
-    if origin.labels_used and not allow_label_leak:
-        raise InputError(
-            f"--inflate {origin.origin} (its generator used labels)",
-            "samples made without labels",
-            "give --allow-label-leak to use them all the same; the report will say so",
-        )
-    if origin.trained_on and origin.trained_on != real.fingerprint:
+    refuse_label_leak(origin, allow_label_leak)
+    from_outside = origin.generator in ("outside", "diffusers")  # told in words what it was trained on
+    if origin.trained_on and origin.trained_on != real.fingerprint and not from_outside:
         warn(f"{origin.origin} was generated from other data than these; make sure that no test sample was among them")
     return source.unlabelled(), ledger
 

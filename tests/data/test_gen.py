@@ -26,7 +26,7 @@ def images(count: int = 25) -> np.ndarray:
 
 def small_shards(out: Path, samples: np.ndarray) -> Path:
     with new_gen(out) as folder:
-        rows = write_shards(folder, lambda count, first: samples[first : first + count], len(samples), shard_size=10)
+        rows = write_shards(folder, samples, shard_size=10)
         write_manifest(folder, rows, shape=samples.shape[1:], dtype=str(samples.dtype), provenance=PROVENANCE, seed=4)
     return out
 
@@ -156,24 +156,18 @@ def test_folder_without_manifest_is_not_a_gen(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt])
 def test_interrupted_writing_leaves_nothing(tmp_path: Path, failure: type[BaseException]) -> None:
-    def draw(count: int, first: int) -> np.ndarray:
-        if first >= 10:
-            raise failure
-        return images(count)
-
     with pytest.raises(failure), new_gen(tmp_path / "gen") as folder:
-        write_shards(folder, draw, 25, shard_size=10)
+        write_shards(folder, images(25), shard_size=10)
+        raise failure
     assert list(tmp_path.iterdir()) == []
 
 
 def test_failed_replacement_keeps_the_earlier_result(tmp_path: Path) -> None:
     out = write_gen(tmp_path / "gen", images(5), PROVENANCE)
 
-    def draw(count: int, first: int) -> np.ndarray:
-        raise RuntimeError("the disk is on fire")
-
     with pytest.raises(RuntimeError, match="fire"), new_gen(out, force=True) as folder:
-        write_shards(folder, draw, 5)
+        write_shards(folder, images(3))
+        raise RuntimeError("the disk is on fire")
     np.testing.assert_array_equal(open_gen(out).samples, images(5))
     assert [path.name for path in tmp_path.iterdir()] == ["gen"]
 

@@ -18,7 +18,7 @@ from swell.files import sha256_of
 from swell.generators.generate import generate
 from swell.generators.registry import load_generator
 
-SMALL: dict[str, Any] = {"width": 32, "depth": 1, "batch": 64, "device": "cpu"}
+SMALL: dict[str, Any] = {"network": "mlp", "width": 32, "depth": 1, "batch": 64, "device": "cpu"}
 
 
 def digits(labels: np.ndarray | None = None, **provenance: Any) -> Source:
@@ -41,10 +41,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_folder_holds_all_it_should(made: Path) -> None:
     assert sorted(path.name for path in made.iterdir()) == [
+        "generator.json",
         "generator.safetensors",
         "ledger.json",
         "manifest.json",
+        "nearest.png",
         "quality.json",
+        "reference.safetensors",
         "samples.png",
         "shard-00000.npz",
     ]
@@ -81,7 +84,7 @@ def test_same_settings_are_kept_others_are_not_overwritten(made: Path, capfd: py
     generate(digits(), made, count=120, seed=4, steps=30, quiet=True, **SMALL)
     assert "already" in capfd.readouterr().err
     with pytest.raises(InputError, match="--force"):
-        generate(digits(), made, count=121, seed=4, steps=30, quiet=True, **SMALL)
+        generate(digits(), made, count=119, seed=4, steps=30, quiet=True, **SMALL)
     assert (made / "manifest.json").stat().st_mtime_ns == before
 
 
@@ -110,14 +113,41 @@ def test_labels_are_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert len({sha256_of(folder / name) for folder in folders}) == 1
 
 
-def test_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*args: Any) -> None:
+def test_interrupted_work_is_gone_on_with(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*args: Any, **kwargs: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("swell.generators.generate.judge", interrupted)
+    with monkeypatch.context() as patched:
+        patched.setattr("swell.generators.generate.judge", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            generate(digits(), tmp_path / "gen", count=120, seed=4, steps=30, quiet=True, **SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == ["gen.unfinished"]
+    with monkeypatch.context() as patched:
+        patched.setattr("swell.generators.diffusion.Diffusion.fit", interrupted)  # it need not train again
+        generate(digits(), tmp_path / "gen", count=120, seed=4, steps=30, quiet=True, **SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == ["gen"]
+    assert sha256_of(tmp_path / "gen" / "shard-00000.npz") == sha256_of(made / "shard-00000.npz")
+
+
+def test_failure_before_any_result_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("swell.generators.diffusion.Diffusion.fit", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        generate(digits(), tmp_path / "gen", count=40, steps=5, quiet=True, **SMALL)
+        generate(digits(), tmp_path / "deep" / "gen", count=40, steps=5, quiet=True, **SMALL)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_filter_drops_what_it_says_and_provenance_says_so(made: Path, tmp_path: Path) -> None:
+    out = generate(digits(), tmp_path / "gen", count=120, seed=4, steps=30, filter_share=0.3, quiet=True, **SMALL)
+    source, whole = open_gen(out), open_gen(made)
+    assert source.provenance.filtered
+    assert 60 < len(source) < 110  # copies go too
+    kept = {sample.tobytes() for sample in source.samples}
+    assert kept < {sample.tobytes() for sample in whole.samples}
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert (manifest["count"], manifest["shards"][0]["drawn"]) == (len(source), 120)
 
 
 def test_person_is_told_what_will_happen_and_what_came_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,89 +1,145 @@
-"""The judge against independent computations and against data whose quality is known."""
+"""The judge on data whose quality is known."""
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
-from scipy.linalg import sqrtm  # type: ignore[import-untyped]
-from sklearn.datasets import load_digits
-from sklearn.neighbors import NearestNeighbors
 
-from swell.generators.quality import classifier_accuracy, exact_copies, frechet_distance, judge, nearest_real
+from swell.data.open import open_data
+from swell.errors import InputError
+from swell.generators.quality import judge, verdict_of
+from swell.generators.reference import Reference
+
+SIX = {"c2st", "frechet_ratio", "kernel_distance_ratio", "density_ratio", "coverage_ratio", "effective_rank_ratio"}
 
 
+@pytest.fixture(scope="module")
 def digits() -> np.ndarray:
-    images = np.round(load_digits().images * 255 / 16).astype(np.uint8)[:, None]
-    return images[np.random.default_rng(0).permutation(len(images))]
+    samples = open_data("builtin:digits:all").samples
+    return samples[np.random.default_rng(0).permutation(len(samples))]
 
 
-def test_frechet_distance_agrees_with_the_matrix_root() -> None:
-    rng = np.random.default_rng(0)
-    a, b = rng.standard_normal((200, 5)), rng.standard_normal((150, 5)) @ rng.standard_normal((5, 5)) + 1
-    s_a, s_b = np.cov(a.T), np.cov(b.T)
-    expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(s_a + s_b - 2 * sqrtm(s_a @ s_b).real)
-    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-6)
-    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-6)
+@pytest.fixture(scope="module")
+def reference(digits: np.ndarray) -> Reference:
+    return Reference.fit(digits[:1000], steps=60, device="cpu")
 
 
-@pytest.mark.parametrize("k", [1, 3])
-def test_nearest_real_agrees_with_sklearn_across_blocks(k: int) -> None:
-    rng = np.random.default_rng(0)
-    real = rng.integers(0, 256, (9000, 1, 3, 4), dtype=np.uint8)
-    generated = rng.integers(0, 256, (600, 1, 3, 4), dtype=np.uint8)
-    generated[7] = real[8500]
-    index, distance = nearest_real(generated, real, k)
-    search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(real.reshape(9000, -1).astype(np.float64))
-    expected, where = search.kneighbors(generated.reshape(600, -1).astype(np.float64))
-    np.testing.assert_allclose(distance, expected / np.sqrt(12), rtol=1e-4, atol=1e-6)
-    assert (index == where).mean() > 0.99  # ties may fall either way
-    assert (index[7, 0], distance[7, 0]) == (8500, 0.0)
+def test_unseen_real_digits_are_good(digits: np.ndarray, reference: Reference) -> None:
+    quality = judge(digits[1200:], digits[:1000], digits[1000:1200], reference=reference)
+    assert quality["verdict"] == "good"
+    assert quality["c2st"] < 0.56
+    for name in ("frechet_ratio", "kernel_distance_ratio", "density_ratio", "coverage_ratio", "effective_rank_ratio"):
+        assert quality[name] == pytest.approx(1, abs=0.7 if name == "kernel_distance_ratio" else 0.3), name
+    assert quality["copy_distance_ratio"] == pytest.approx(1, abs=0.12)
+    assert quality["copy_excess"] < 2
+    assert quality["copy_quantile"] == pytest.approx(0.05, abs=0.006)
+    assert quality["exact_copies"] == 0
+    assert quality["duplicates"] < 0.05
+    assert quality["note"] == ""
 
 
-def test_vectors_are_compared_in_standard_deviations_and_large_images_at_32_pixels() -> None:
-    real = np.array([[0, 0], [1, 1000], [0, 1000], [1, 0]], np.float32)
-    index, distance = nearest_real(np.array([[0.9, 100]], np.float32), real)
-    assert index[0, 0] == 3
-    assert distance[0, 0] == pytest.approx(np.sqrt((0.2**2 + 0.2**2) / 2), rel=1e-5)
-    large = np.random.default_rng(0).integers(0, 256, (5, 3, 64, 48), dtype=np.uint8)
-    assert nearest_real(large, large)[0][:, 0].tolist() == [0, 1, 2, 3, 4]
-
-
-def test_judge_orders_real_shuffled_and_copied_digits() -> None:
-    images = digits()
-    train, held_out, unseen = images[:1000], images[1000:1100], images[1100:1700]
-    real = judge(unseen, train, held_out)
+def test_pixels_shuffled_between_digits_are_poor(digits: np.ndarray, reference: Reference) -> None:
     rng = np.random.default_rng(1)
-    shuffled = np.stack([rng.permutation(pixel) for pixel in train[:600].reshape(600, 64).T], axis=1).reshape(
-        600, 1, 8, 8
+    pixels = [rng.permutation(pixel) for pixel in digits[:600].reshape(600, 64).T]
+    shuffled = np.stack(pixels, axis=1).reshape(600, 1, 8, 8)
+    quality = judge(shuffled, digits[:1000], digits[1000:1200], reference=reference)
+    assert quality["verdict"] == "poor"
+    assert quality["c2st"] > 0.9
+    assert quality["frechet_ratio"] > 5
+    assert quality["kernel_distance_ratio"] > 5
+    assert quality["coverage_ratio"] < 0.6
+    assert quality["copy_excess"] < 1
+    assert quality["exact_copies"] == 0
+
+
+def test_copies_are_poor_however_real_they_look(digits: np.ndarray, reference: Reference) -> None:
+    train, held_out = digits[:1000], digits[1000:1200]
+    quality = judge(train[300:900], train, held_out, reference=reference)
+    assert quality["c2st"] < 0.56
+    assert (quality["copy_distance_ratio"], quality["exact_copies"]) == (0, 1)
+    assert quality["copy_excess"] > 10
+    assert quality["verdict"] == "poor"
+    assert quality["verdict_reason"].startswith("suspiciously close")
+    assert quality["nearest_pairs"][0] == [0, 300]
+    some = judge(np.concatenate([digits[1200:1600], train[:60]]), train, held_out, reference=reference)
+    assert some["copy_excess"] > 2  # an eighth suffices
+
+
+def test_repeated_and_one_sided_samples_are_seen(digits: np.ndarray, reference: Reference) -> None:
+    train, held_out = digits[:1000], digits[1000:1200]
+    few = np.concatenate([digits[1200:1260]] * 10)
+    quality = judge(few, train, held_out, reference=reference)
+    assert quality["duplicates"] == 1 > 0.05 > quality["duplicates_real"]
+    assert quality["coverage_ratio"] < 0.6
+    source = open_data("builtin:digits:all", labels=True)
+    half = source.samples[source.labels < 5]
+    covered = judge(half, train, held_out, reference=reference)
+    assert covered["coverage_ratio"] < 0.75
+    assert covered["verdict"] != "good"
+
+
+def test_the_headline_is_the_reference_space_and_others_may_object(digits: np.ndarray, reference: Reference) -> None:
+    calls = []
+
+    def seeing(samples: np.ndarray) -> np.ndarray:
+        """Features of a user who knows what to look at: the last bit, which generated samples lack."""
+        calls.append(len(samples))
+        return (samples.reshape(len(samples), -1) & 1).sum(1, keepdims=True) * np.ones((1, 3))
+
+    quality = judge(digits[1200:] & 254, digits[:1000], digits[1000:1200], reference=reference, features=seeing)
+    assert set(quality["spaces"]) == {"reference", "random_network", "pca", "user"}
+    assert all(set(scores) == SIX | {"dimensions"} for scores in quality["spaces"].values())
+    assert all(quality[name] == quality["spaces"]["reference"][name] for name in SIX)
+    assert quality["spaces"]["user"]["c2st"] > 0.9
+    assert "user tells generated from real" in quality["note"]
+    assert calls == [1200, 597]
+    assert (quality["format"], quality["real"], quality["held_out"], quality["generated"]) == (
+        "swell-quality-2",
+        1200,
+        200,
+        597,
     )
-    control, copies = judge(shuffled, train, held_out), judge(train[:600], train, held_out)
-    assert real["c2st"] < 0.56
-    assert control["c2st"] > 0.9
-    assert 0.8 < real["frechet_ratio"] < 1.3 < 5 < control["frechet_ratio"]
-    assert real["copy_distance_ratio"] == pytest.approx(1, abs=0.12)
-    assert (copies["copy_distance_ratio"], copies["exact_copies"]) == (0, 1)
-    assert (real["exact_copies"], control["exact_copies"]) == (0, 0)
-    assert set(real["meaning"]) <= set(real)
+    assert set(quality["meaning"]) <= set(quality)
+    assert json.loads(json.dumps(quality)) == quality
 
 
-def test_judge_takes_few_samples_and_vectors() -> None:
+def test_the_same_seed_gives_the_same_judgement_without_a_reference() -> None:
     rng = np.random.default_rng(0)
-    few = judge(
-        rng.integers(0, 256, (3, 3, 5, 5), dtype=np.uint8),
-        *np.split(rng.integers(0, 256, (16, 3, 5, 5), dtype=np.uint8), [14]),
-    )
-    assert all(np.isfinite(few[name]) for name in ("frechet_ratio", "c2st", "copy_distance_ratio"))
-    table = rng.standard_normal((900, 6)).astype(np.float32)
-    same, other = (
-        judge(table[600:], table[:500], table[500:600]),
-        judge(table[600:] * 0.5, table[:500], table[500:600]),
-    )
-    assert same["c2st"] < 0.58
-    assert same["frechet_ratio"] < 1.5 < 5 < other["frechet_ratio"]
+    made, train, held_out = (rng.integers(0, 256, (n, 3, 5, 5), dtype=np.uint8) for n in (3, 14, 2))
+    first = judge(made, train, held_out, seed=4)
+    assert first == judge(made, train, held_out, seed=4)
+    assert all(np.isfinite(first[name]) for name in SIX | {"copy_distance_ratio", "copy_excess", "duplicates"})
 
 
-def test_classifier_and_exact_copies_on_plain_cases() -> None:
+def test_vectors_are_judged() -> None:
     rng = np.random.default_rng(0)
-    assert classifier_accuracy(rng.standard_normal((200, 2)), rng.standard_normal((200, 2)) + 8) == 1
-    some = rng.integers(0, 256, (10, 1, 4, 4), dtype=np.uint8)
-    assert exact_copies(np.concatenate([some[:3], 255 - some[:1]]), some) == 0.75
+    table = (
+        rng.standard_normal((1500, 3)) @ rng.standard_normal((3, 6)) + 0.3 * rng.standard_normal((1500, 6))
+    ).astype(np.float32)
+    train, held_out = table[:800], table[800:1000]
+    reference = Reference.fit(train, steps=50, device="cpu")
+    same = judge(table[1000:], train, held_out, reference=reference)
+    narrow = judge(table[1000:] * 0.5, train, held_out, reference=reference)
+    assert same["verdict"] == "good"
+    assert same["frechet_ratio"] < 2.5 < 4 < narrow["frechet_ratio"]
+    assert narrow["verdict"] != "good"
+
+
+def test_the_rules_of_the_verdict() -> None:
+    assert verdict_of(0.60, 0.90, 1.99)[0] == "good"
+    assert [verdict_of(*case)[0] for case in ((0.61, 1, 1), (0.5, 0.89, 1), (0.5, 1, 2))] == ["usable"] * 3
+    assert [verdict_of(*case)[0] for case in ((0.81, 1, 1), (0.5, 0.59, 1), (0.5, 1, 5))] == ["poor"] * 3
+    assert verdict_of(0.7, 0.5, 1)[1].startswith("generated samples cover 0.50")
+
+
+def test_samples_that_do_not_fit_together() -> None:
+    images = np.zeros((8, 1, 4, 4), np.uint8)
+    with pytest.raises(InputError, match="at least 2"):
+        judge(images[:1], images, images)
+    with pytest.raises(InputError, match="like the training ones"):
+        judge(np.zeros((8, 1, 5, 5), np.uint8), images, images)
+    rows = np.random.default_rng(0).integers(0, 256, (20, 1, 4, 4), dtype=np.uint8)
+    with pytest.raises(InputError, match="one row a sample"):
+        judge(rows, rows, rows[:4], reference=Reference.fit(rows, steps=1), features=lambda samples: samples[:3, 0, 0])

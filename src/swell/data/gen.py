@@ -9,7 +9,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,6 @@ from swell.files import atomic_path, new_folders, read_json, sha256_of, told_as_
 
 FORMAT = "swell-gen-1"
 SHARD_SIZE = 10_000
-
-Draw = Callable[[int, int], np.ndarray]  # (count, first) -> samples first .. first + count - 1
 
 
 def is_gen(path: Path | str) -> bool:
@@ -91,15 +89,23 @@ def new_gen(out: Path | str, *, force: bool = False) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def write_shards(folder: Path, draw: Draw, count: int, shard_size: int = SHARD_SIZE) -> list[dict[str, Any]]:
-    """Write samples 0 .. count - 1 as shard-00000.npz and so on; returns the manifest's rows about them."""
+def shard_name(number: int) -> str:
+    return f"shard-{number:05d}.npz"
+
+
+def write_shard(path: Path, samples: np.ndarray) -> None:
+    """Equal samples make equal bytes: the archive holds no time of day."""
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **{_key(samples.dtype): samples})
+
+
+def write_shards(folder: Path, samples: np.ndarray, shard_size: int = SHARD_SIZE) -> list[dict[str, Any]]:
+    """Write samples as shard-00000.npz and so on; returns the manifest's rows about them."""
     rows: list[dict[str, Any]] = []
-    for first in range(0, count, shard_size):
-        samples = draw(min(shard_size, count - first), first)
-        path = folder / f"shard-{len(rows):05d}.npz"
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **{_key(samples.dtype): samples})
-        rows.append({"file": path.name, "first": first, "count": len(samples), "sha256": sha256_of(path)})
+    for first in range(0, len(samples), shard_size):
+        part, path = samples[first : first + shard_size], folder / shard_name(len(rows))
+        write_shard(path, part)
+        rows.append({"file": path.name, "first": first, "count": len(part), "sha256": sha256_of(path)})
     return rows
 
 
@@ -151,7 +157,7 @@ def write_gen(
             "give provenance kind generated",
         )
     with new_gen(out, force=force) as folder:
-        shards = write_shards(folder, lambda count, first: samples[first : first + count], len(samples))
+        shards = write_shards(folder, samples)
         write_manifest(folder, shards, shape=source.shape, dtype=str(samples.dtype), provenance=provenance, seed=seed)
     return Path(out)
 

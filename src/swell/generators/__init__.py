@@ -1,6 +1,23 @@
 """Generators: learn a distribution from samples, draw new ones, judge them."""
 
+from swell.generators.controls import Copies, Shuffled, Zeros
 from swell.generators.diffusion import Diffusion
+from swell.generators.gan import GAN
 from swell.generators.registry import GENERATORS, Generator, load_generator
+from swell.generators.simple import KDE, Mixup, Neighbours
+from swell.generators.vae import VAE
 
-__all__ = ["GENERATORS", "Diffusion", "Generator", "load_generator"]
+__all__ = [
+    "GAN",
+    "GENERATORS",
+    "KDE",
+    "VAE",
+    "Copies",
+    "Diffusion",
+    "Generator",
+    "Mixup",
+    "Neighbours",
+    "Shuffled",
+    "Zeros",
+    "load_generator",
+]

@@ -1,15 +1,14 @@
-"""A diffusion model trained from scratch on the user's samples (Karras et al. 2022, arXiv 2206.00364).
+"""A diffusion model trained from scratch on the user's samples.
 
 On two cores: an MLP, on the pixels of small images or on half-whitened principal components of larger ones.
-With a GPU: a small U-Net on 2x2 patches. Sampling takes about ten network evaluations.
+With a GPU: a small U-Net on 2x2 patches. What the network predicts is an objective (objectives.py), how its
+denoiser becomes samples is a sampler (samplers.py); any goes with any. Sampling takes about ten evaluations.
 """
 
 from __future__ import annotations
 
-import copy
-import itertools
 import math
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -21,8 +20,15 @@ from torch import Tensor, nn
 from swell.console import Progress
 from swell.errors import InputError, suggest
 from swell.generators.codec import Codec
-from swell.generators.edm import EDM, HeldOutLoss, Network
+from swell.generators.fitting import Budget, Decay, Training, run_training
 from swell.generators.networks import ResidualMLP, UNet
+from swell.generators.objectives import (
+    OBJECTIVES,
+    SIGMA_DATA,
+    HeldOutLoss,
+    Network,
+    nearest_noise,
+)
 from swell.generators.registry import (
     GENERATORS,
     check_fit_samples,
@@ -34,17 +40,25 @@ from swell.generators.samplers import SAMPLERS
 from swell.ledger import Cost, counted_flops, timed
 from swell.seeding import generator_for, seed_for
 
-NetworkName = Literal["auto", "mlp", "pca_mlp", "unet"]
+NetworkName = Literal["auto", "mlp", "pca_mlp", "p2_tiny", "p4_tiny", "p2_small", "p2_128", "p2_192", "unet"]
 
-NOISE_BLOCK = 32  # starting noise is drawn for this many consecutive samples at once
-CHECKS = 20  # looks at the held-out loss over the whole budget
+U_NETS = {  # side of patches, features, depth
+    "p2_tiny": (2, 64, 1),
+    "p4_tiny": (4, 64, 1),
+    "p2_small": (2, 64, 2),
+    "p2_128": (2, 128, 2),
+    "p2_192": (2, 192, 2),
+    "unet": (1, 64, 2),
+}
+CHECKPOINT_SECONDS = 60.0
+NOISE_BLOCK = 32  # on a CPU, starting noise is drawn for this many consecutive samples at once
 LARGEST_RAW_VECTOR = 256  # longer ones go through a PCA before the MLP
 
 
 @dataclass(frozen=True)
 class _Fitted:
     codec: Codec
-    edm: EDM
+    unit: float  # the network sees what the codec shows, divided by this
     network: nn.Module
 
 
@@ -52,32 +66,54 @@ class _Fitted:
     "diffusion", "EDM from scratch: MLP on two cores, U-Net on a GPU", "Karras et al. 2022 (arXiv 2206.00364)"
 )
 class Diffusion:
-    """Options: the network (`width` features, `depth` blocks; None is what suits it), the optimiser, the
-    sampler and its number of network `evaluations`, the device (`auto` takes a GPU where there is one).
+    """Options: the objective (`edm`, `ddpm`, `stf`, `flow`), the network (`width` features, `depth` blocks; None is
+    what suits, here as for `batch` and `lr`), the optimiser, the sampler and its number of network `evaluations`.
+
+    `noise_candidates` > 1 pairs every sample with the nearest of so many noises; `reference` is the size of STF's
+    reference batch; `flip` mirrors half of the training images left to right, for pictures where that is harmless.
+    On a GPU the network runs in bfloat16, channels last, compiled (`precision`, `compile`).
     """
 
     def __init__(
         self,
         *,
+        objective: str = "edm",
         network: NetworkName = "auto",
         width: int | None = None,
         depth: int | None = None,
         components: int = 256,
         dropout: float = 0.05,
-        batch: int = 256,
-        lr: float = 2e-3,
+        batch: int | None = None,
+        lr: float | None = None,
         weight_decay: float = 0.01,
+        decay: Decay = "cosine",
+        noise_candidates: int = 1,
+        reference: int = 1024,
+        flip: bool = False,
         sampler: str = "ipndm",
         evaluations: int = 10,
         sigma_min: float = 0.01,
         sigma_max: float = 40.0,
+        precision: Literal["auto", "fp32", "bf16"] = "auto",
+        compile: bool | None = None,
         device: str = "auto",
     ) -> None:
-        if network not in get_args(NetworkName):
-            raise InputError(f"network {network!r}", "a known network", suggest(network, get_args(NetworkName)))
-        if evaluations < 1:
-            raise InputError(f"{evaluations} network evaluations a sample", "at least 1", "10 is usual")
+        for name, value, known in (
+            ("network", network, get_args(NetworkName)),
+            ("decay", decay, get_args(Decay)),
+            ("precision", precision, ("auto", "fp32", "bf16")),
+        ):
+            if value not in known:
+                raise InputError(f"{name} {value!r}", f"a known {name}", suggest(value, known))
+        for name, number in (
+            ("evaluations", evaluations),
+            ("noise_candidates", noise_candidates),
+            ("batch", batch or 1),
+        ):
+            if number < 1:
+                raise InputError(f"{name} {number}", "at least 1", f"leave --{name.replace('_', '-')} out")
         self.options: dict[str, Any] = {
+            "objective": objective,
             "network": network,
             "width": width,
             "depth": depth,
@@ -86,23 +122,23 @@ class Diffusion:
             "batch": batch,
             "lr": lr,
             "weight_decay": weight_decay,
+            "decay": decay,
+            "noise_candidates": noise_candidates,
+            "reference": reference,
+            "flip": flip,
             "sampler": sampler,
             "evaluations": evaluations,
             "sigma_min": sigma_min,
             "sigma_max": sigma_max,
+            "precision": precision,
         }
-        self.network, self.width, self.depth, self.components, self.dropout = (
-            network,
-            width,
-            depth,
-            components,
-            dropout,
-        )
-        self.batch, self.lr, self.weight_decay = batch, lr, weight_decay
-        self.evaluations, self.sigma_min, self.sigma_max = evaluations, sigma_min, sigma_max
-        self.sampler, self._integrate = sampler, SAMPLERS[sampler]
+        self.objective = OBJECTIVES[objective]()
+        self._integrate = SAMPLERS[sampler]
         has_gpu = torch.cuda.is_available()
         self.device = torch.device(("cuda" if has_gpu else "cpu") if device == "auto" else device)
+        on_gpu = self.device.type == "cuda"
+        self._dtype = torch.bfloat16 if precision == "bf16" or (precision == "auto" and on_gpu) else torch.float32
+        self._compile = on_gpu if compile is None else compile
         self.cost, self.sampling_cost = Cost(), Cost()
         self.history: list[dict[str, float]] = []
         self._fitted: _Fitted | None = None
@@ -117,138 +153,135 @@ class Diffusion:
         seed: int = 0,
         steps: int | None = None,
         seconds: float | None = None,
+        checkpoint: Path | None = None,
         quiet: bool = False,
     ) -> Self:
-        """Train for `steps` or `seconds`, whichever ends first; the weights kept are the running average at
-        the point where the denoising loss on `held_out` was lowest. Raises InputError for data nothing can
-        be learnt from, or without a budget.
+        """Train for `steps` or `seconds`, whichever ends first, or until the denoising loss on `held_out` has
+        stopped falling; the weights kept are the running average where it was lowest. An existing `checkpoint` is
+        gone on from. Raises InputError for data nothing can be learnt from, or without a budget.
         """
         check_fit_samples(samples)
-        budgets = [budget for budget in (steps, seconds) if budget is not None]
-        if not budgets or not min(budgets) > 0:
-            raise InputError(
-                f"a budget of {steps} steps and {seconds} seconds", "a positive one", "give steps or seconds"
-            )
+        budget = Budget(steps, seconds)
         if held_out is None:
             kept, aside = split_held_out(len(samples), seed)
             samples, held_out = samples[kept], samples[aside]
         with timed(self.cost):
             fitted = self._fitted = self._fresh(samples, seed)
-            self._train(fitted, samples, held_out, seed, steps or 10**9, seconds or math.inf, quiet)
+            data = fitted.codec.stored(samples).to(self.device)
+            aside_shown = fitted.codec.shown(fitted.codec.stored(held_out)).to(self.device) / fitted.unit
+            held_out_loss = HeldOutLoss(self.objective, aside_shown, seed)
+            suited_batch, suited_lr = self._suited_optimiser(samples.shape[1:])
+            batch = min(self.options["batch"] or suited_batch, len(samples))
+            training = self._training(fitted.network, self.options["lr"] or suited_lr)
+            run_training(
+                training,
+                self._stepper(fitted, data, training, batch, seed),
+                lambda averaged: self.look(averaged, held_out_loss),
+                budget,
+                cost=self.cost,
+                history=self.history,
+                samples_a_step=batch,
+                checkpoint=checkpoint,
+                checkpoint_seconds=CHECKPOINT_SECONDS,
+                identity=str((self.options, seed, steps, seconds, samples.shape)),
+                quiet=quiet,
+            )
         return self
+
+    def look(self, averaged: nn.Module, held_out_loss: HeldOutLoss) -> dict[str, float]:
+        """What a row of the history says of the averaged network; its "held_out_loss" decides."""
+        return held_out_loss(self._call(averaged))
+
+    def _training(self, network: nn.Module, lr: float) -> Training:
+        o, fused = self.options, self.device.type == "cuda"
+        optimiser = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=o["weight_decay"], fused=fused)
+        return Training(network, [optimiser], decay=o["decay"])
+
+    def _suited_optimiser(self, shape: tuple[int, ...]) -> tuple[int, float]:
+        """Batch and learning rate where the user names none."""
+        if self.network_for(shape).endswith("mlp"):
+            return 256, 2e-3
+        return (512, 1e-3) if self.device.type == "cuda" else (128, 3e-3)
+
+    def _stepper(
+        self, fitted: _Fitted, data: Tensor, training: Training, batch: int, seed: int
+    ) -> Callable[[int], Tensor]:
+        """The function of one step; its first call runs uncompiled, so that its FLOPs can be counted."""
+        o, device = self.options, self.device
+        plain = self._call(fitted.network)
+        networks = iter([plain])
+        quick = self._call(torch.compile(fitted.network)) if self._compile else plain
+        wanted = max(o["reference"], batch) if o["objective"] == "stf" else batch
+
+        def step(t: int) -> Tensor:
+            torch.manual_seed(seed_for(seed, "generator", t))  # rules dropout too
+            shown = fitted.codec.shown(data[torch.randint(len(data), (wanted,), device=device)])
+            reference = shown / fitted.unit  # [R, ...], the batch first
+            if o["flip"]:
+                mirrored = torch.rand(wanted, device=device) < 0.5
+                reference = torch.where(mirrored.view(-1, 1, 1, 1), reference.flip(-1), reference)
+            y = reference[:batch]
+            sigma = self.objective.sigma_of(torch.randn(batch, device=device))
+            if o["noise_candidates"] > 1:
+                n = nearest_noise(y, torch.randn(o["noise_candidates"], *y.shape, device=device))
+            else:
+                n = torch.randn_like(y)
+            loss = self.objective.loss(next(networks, quick), y, sigma, n, reference)
+            (optimiser,) = training.optimisers
+            optimiser.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(fitted.network.parameters(), 1.0)
+            optimiser.step()
+            return loss.detach()
+
+        return step
 
     def network_for(self, shape: tuple[int, ...]) -> NetworkName:
         """The network that samples of `shape` get: the user's choice, or ours where that is `auto`."""
-        if self.network == "unet" and len(shape) != 3:
-            raise InputError("network unet for vectors", "network mlp or pca_mlp", "leave it at auto")
-        if self.network != "auto":
-            return self.network
-        if (
-            len(shape) == 3
-            and min(shape[1:]) >= 16
-            and self.device.type == "cuda"
-            and not (shape[1] % 2 or shape[2] % 2)
-        ):
-            return "unet"
+        name: NetworkName = self.options["network"]
+        if name in U_NETS and len(shape) != 3:
+            raise InputError(f"network {name} for vectors", "network mlp or pca_mlp", "leave it at auto")
+        if name == "auto":
+            name = self._suited(shape)
+        if self.options["flip"] and name not in U_NETS:
+            raise InputError(f"flip with network {name}", f"one of {', '.join(U_NETS)}", "leave flip out")
+        return name
+
+    def _suited(self, shape: tuple[int, ...]) -> NetworkName:
+        if len(shape) == 3 and min(shape[1:]) >= 8:
+            patch = math.gcd(*shape[1:], 4)  # 1, 2 or 4
+            if self.device.type == "cuda" and patch > 1 and min(shape[1:]) >= 16:
+                return "p2_128"
+            if max(shape[1:]) <= 16 and patch > 1:
+                return "p2_tiny"
         return "mlp" if math.prod(shape) <= LARGEST_RAW_VECTOR else "pca_mlp"
 
     def _fresh(self, samples: np.ndarray, seed: int) -> _Fitted:
         name = self.network_for(samples.shape[1:])
-        components = min(self.components, max(len(samples) // 4, 8)) if name == "pca_mlp" else 0
-        codec = Codec.fit(samples, flat=name != "unet", components=components)
+        components = min(self.options["components"], max(len(samples) // 4, 8)) if name == "pca_mlp" else 0
+        codec = Codec.fit(samples, flat=name not in U_NETS, components=components)
         some = codec.shown(codec.stored(samples[:: math.ceil(len(samples) / 10_000)]))
         with torch.random.fork_rng(
             devices=[]
         ):  # initialisation draws from torch's global generator: leave it as it was
             torch.manual_seed(seed_for(seed, "generator", "weights"))
-            return _Fitted(codec, EDM(float(some.std())), self._network(codec))
+            return _Fitted(codec, float(some.std()) / SIGMA_DATA, self._network(name, codec))
 
-    def _network(self, codec: Codec) -> nn.Module:
-        if codec.flat:
-            return ResidualMLP(codec.size[0], self.width or 256, self.depth or 4, self.dropout).to(self.device)
-        return UNet(codec.shape, self.width or 128, self.depth or 2, self.dropout).to(self.device)
+    def _network(self, name: NetworkName, codec: Codec) -> nn.Module:
+        o = self.options
+        if name not in U_NETS:
+            return ResidualMLP(codec.size[0], o["width"] or 256, o["depth"] or 4, o["dropout"]).to(self.device)
+        patch, features, depth = U_NETS[name]
+        net = UNet(codec.shape, o["width"] or features, o["depth"] or depth, o["dropout"], patch).to(self.device)
+        return net.to(memory_format=torch.channels_last) if self.device.type == "cuda" else net  # type: ignore[call-overload]
 
-    def _train(
-        self,
-        fitted: _Fitted,
-        samples: np.ndarray,
-        held_out: np.ndarray,
-        seed: int,
-        steps: int,
-        seconds: float,
-        quiet: bool,
-    ) -> None:
-        network, averaged = fitted.network.train(), copy.deepcopy(fitted.network).eval()
-        data, batch = fitted.codec.stored(samples).to(self.device), min(self.batch, len(samples))
-        held_out_loss = HeldOutLoss(fitted.edm, fitted.codec.shown(fitted.codec.stored(held_out)), seed, self.device)
-        optimiser = torch.optim.AdamW(network.parameters(), lr=self.lr, weight_decay=self.weight_decay)
-        best, lowest, flops, loss, begun = (
-            averaged.state_dict(),
-            math.inf,
-            0.0,
-            torch.tensor(math.nan),
-            time.monotonic(),
-        )
-        total, unit = (steps, "steps") if math.isinf(seconds) else (seconds, "s")
-        with Progress("generator", total, unit, quiet=quiet) as bar, torch.random.fork_rng():
-            for step in itertools.count():
-                spent = time.monotonic() - begun
-                share = max(step / steps, spent / seconds)  # of the budget
-                if share * CHECKS >= len(self.history):
-                    held = held_out_loss(averaged)
-                    self.history.append(
-                        {"step": step, "seconds": spent, "train_loss": float(loss), "held_out_loss": held}
-                    )
-                    if held < lowest:
-                        lowest, best = held, copy.deepcopy(averaged.state_dict())
-                    bar.update(min(share, 1) * total, f"held-out loss {held:.3f}")
-                if share >= 1:
-                    break
-                optimiser.param_groups[0]["lr"] = (
-                    self.lr * min((step + 1) / 100, 1) * (1 + math.cos(math.pi * share)) / 2
-                )
-                if step == 0:
-                    with counted_flops() as box:
-                        loss = self._step(fitted, data, batch, optimiser, seed, step)
-                    flops = box[0]
-                else:
-                    loss = self._step(fitted, data, batch, optimiser, seed, step)
-                half_life = (step + 1) * min(
-                    0.1, 0.05 / max(share, 1e-9)
-                )  # 5 % of the budget, shorter at the beginning
-                with torch.no_grad():
-                    for a, p in zip(averaged.parameters(), network.parameters(), strict=True):
-                        a.lerp_(p, 1 - 0.5 ** (1 / half_life))
-                self.cost.add(Cost(flops=flops, samples_real=batch, forwards=batch))
-        network.load_state_dict(best)
-        network.eval()
-
-    def _step(
-        self,
-        fitted: _Fitted,
-        data: Tensor,
-        batch: int,
-        optimiser: torch.optim.Optimizer,
-        seed: int,
-        step: int,
-    ) -> Tensor:
-        torch.manual_seed(seed_for(seed, "generator", step))  # rules dropout too
-        y = fitted.codec.shown(data[torch.randint(len(data), (batch,), device=self.device)])
-        sigma = fitted.edm.sigma_of(torch.randn(batch, device=self.device))
-        loss = fitted.edm.loss(self._call(fitted.network), y, sigma, torch.randn_like(y))
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(fitted.network.parameters(), 1.0)
-        optimiser.step()
-        return loss.detach()
-
-    def _call(self, network: nn.Module) -> Network:
-        """The network in bfloat16 on a GPU, its output in float32; noise levels, preconditioning and loss
-        stay in float32.
+    def _call(self, network: Callable[[Tensor, Tensor], Tensor]) -> Network:
+        """The network in its precision, its output in float32; noise levels, preconditioning and loss stay in
+        float32.
         """
 
         def call(x: Tensor, c_noise: Tensor) -> Tensor:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self._dtype != torch.float32):
                 return network(x, c_noise).float()
 
         return call
@@ -260,8 +293,9 @@ class Diffusion:
         """How many samples the network always works on at once: a sample's last bit may depend on the size
         of its batch and on its place there, so both are fixed by its index.
         """
-        on_cpu = self.device.type == "cpu"
-        return 256 if self._ready().codec.flat or not on_cpu else NOISE_BLOCK
+        if self.device.type == "cuda":
+            return 4096 if self._ready().codec.flat else 1024
+        return 256 if self._ready().codec.flat else 4 * NOISE_BLOCK
 
     def sample(self, count: int, seed: int, first: int = 0, quiet: bool = True) -> np.ndarray:
         """Samples first .. first + count - 1 of the sequence that `seed` names, in the dtype and shape of
@@ -272,14 +306,15 @@ class Diffusion:
         """
         if count < 1 or first < 0:
             raise InputError(f"{count} samples from number {first}", "at least one sample, numbered from 0", "")
-        fitted, chunk = self._ready(), self.chunk
+        fitted, chunk, o = self._ready(), self.chunk, self.options
         dtype = np.uint8 if fitted.codec.is_images else np.float32
         made = np.empty((count, *fitted.codec.shape), dtype)
         starts = range(first - first % chunk, first + count, chunk)
-        unit = 2 * fitted.edm.sigma_data  # of all noise levels, see EDM
+        plain = self._call(fitted.network)
+        quick = self._call(torch.compile(fitted.network)) if self._compile else plain
 
-        def denoise(x: Tensor, sigma: float) -> Tensor:
-            return fitted.edm.denoise(self._call(fitted.network), x, torch.full((len(x),), sigma, device=x.device))
+        def denoise(x: Tensor, sigma: float, network: Network = quick) -> Tensor:
+            return self.objective.denoise(network, x, torch.full((len(x),), sigma, device=x.device))
 
         with (
             timed(self.sampling_cost),
@@ -287,36 +322,40 @@ class Diffusion:
             Progress("samples", count, "samples", quiet=quiet) as bar,
         ):
             with counted_flops() as box:
-                denoise(torch.zeros(1, *fitted.codec.size, device=self.device), unit)
+                denoise(torch.zeros(1, *fitted.codec.size, device=self.device), 1.0, plain)
             for start in starts:
-                noise = unit * self.sigma_max * self._noise(fitted.codec, seed, start, chunk)
-                x = self._integrate(denoise, noise, self.evaluations, unit * self.sigma_min, unit * self.sigma_max)
+
+                def noise(step: int, start: int = start) -> Tensor:
+                    return self._noise(fitted.codec, seed, start, chunk, step)
+
+                x = o["sigma_max"] * noise(-1)
+                x = self._integrate(denoise, x, o["evaluations"], o["sigma_min"], o["sigma_max"], noise)
                 low, high = max(first, start), min(first + count, start + chunk)
-                made[low - first : high - first] = fitted.codec.decode(x)[low - start : high - start]
+                made[low - first : high - first] = fitted.codec.decode(x * fitted.unit)[low - start : high - start]
                 bar.update(high - first)
-        passes = len(starts) * chunk * self.evaluations
+        passes = len(starts) * chunk * o["evaluations"]
         self.sampling_cost.add(Cost(flops=box[0] * passes, samples_generated=count, forwards=passes))
         return made
 
-    def _noise(self, codec: Codec, seed: int, start: int, count: int) -> Tensor:
-        """Standard normal noise of samples start .. start + count - 1, multiples of NOISE_BLOCK: [count,
-        ...].
+    def _noise(self, codec: Codec, seed: int, start: int, count: int, step: int) -> Tensor:
+        """Standard normal noise of samples start .. start + count - 1 for a stochastic sampler's `step`, or to start
+        with (-1): [count, ...].
         """
+        address = () if step < 0 else (step,)
+        if self.device.type == "cuda":
+            rng = torch.Generator(self.device).manual_seed(seed_for(seed, "sample", start, *address))
+            return torch.randn(count, *codec.size, generator=rng, device=self.device)
         blocks = range(start // NOISE_BLOCK, (start + count) // NOISE_BLOCK)
-        parts = [
-            torch.randn(NOISE_BLOCK, *codec.size, generator=generator_for(seed, "sample", block)) for block in blocks
-        ]
-        return torch.cat(parts).to(self.device)
+        return torch.cat(
+            [
+                torch.randn(NOISE_BLOCK, *codec.size, generator=generator_for(seed, "sample", b, *address))
+                for b in blocks
+            ]
+        )
 
     def sampler_settings(self) -> dict[str, Any]:
-        return {
-            "sampler": self.sampler,
-            "evaluations": self.evaluations,
-            "sigma_min": self.sigma_min,
-            "sigma_max": self.sigma_max,
-            "unit": 2 * self._ready().edm.sigma_data,
-            "rho": 7,
-        }
+        names = ("objective", "sampler", "evaluations", "sigma_min", "sigma_max")
+        return {name: self.options[name] for name in names} | {"unit": self._ready().unit, "device": self.device.type}
 
     # ---- files ---------------------------------------------------------------------------------------
 
@@ -326,26 +365,28 @@ class Diffusion:
         tensors |= {f"codec.{name}": tensor for name, tensor in fitted.codec.to_tensors().items()}
         meta = {
             "generator": "diffusion",
-            "version": 1,
+            "version": 2,
             "options": self.options,
+            "network": self.network_for(fitted.codec.shape),
             "shape": fitted.codec.shape,
             "flat": fitted.codec.flat,
-            "sigma_data": fitted.edm.sigma_data,
+            "unit": fitted.unit,
         }
         write_generator_file(path, tensors, meta)
 
     @classmethod
-    def load(cls, path: Path | str) -> Self:
+    def load(cls, path: Path | str, device: str = "auto") -> Self:
         tensors, meta = read_generator_file(path)
         try:
-            self = cls(**meta["options"])
+            self = cls(**meta["options"], device=device)
             codec = {name.removeprefix("codec."): t for name, t in tensors.items() if name.startswith("codec.")}
             fitted_codec = Codec.from_tensors(codec, tuple(meta["shape"]), meta["flat"])
-            network = self._network(fitted_codec).eval()
+            with torch.random.fork_rng(devices=[]):  # a fresh network draws its weights, to be replaced
+                network = self._network(meta["network"], fitted_codec).eval()
             network.load_state_dict(
                 {name.removeprefix("network."): t for name, t in tensors.items() if name.startswith("network.")}
             )
-            self._fitted = _Fitted(fitted_codec, EDM(meta["sigma_data"]), network)
+            self._fitted = _Fitted(fitted_codec, meta["unit"], network)
         except (KeyError, TypeError, RuntimeError) as error:
             raise InputError(
                 f"{path} ({error})", "a diffusion generator of this version of swell", "make it again"

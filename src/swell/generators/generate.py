@@ -1,35 +1,57 @@
-"""`swell generate`: train a generator on a source, sample from it, judge the samples, leave a GEN folder."""
+"""`swell generate`: train a generator on a source, sample from it, judge the samples, leave a GEN folder.
+
+The work is cut into pieces (training, reference encoder, filter, shards, verdict) that several processes may share
+and that survive a kill (work.py).
+"""
 
 from __future__ import annotations
 
 import inspect
+import json
 import math
+import time
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-from PIL import Image
+import torch
+from safetensors.torch import load_file, save_file
 
-from swell.console import duration, say
-from swell.data.gen import is_gen, new_gen, read_manifest, refuse_to_overwrite, write_manifest, write_shards
+from swell.console import Progress, duration, say
+from swell.data.gen import (
+    SHARD_SIZE,
+    read_manifest,
+    refuse_to_overwrite,
+    shard_name,
+    write_manifest,
+    write_shard,
+)
 from swell.data.source import Provenance, Source
 from swell.errors import InputError, suggest
-from swell.files import atomic_path, sha256_of, write_json
-from swell.generators import GENERATORS, Generator
+from swell.files import new_folders, read_json, sha256_of, write_json
+from swell.generators import GENERATORS, Generator, load_generator
+from swell.generators.filtering import Filter
+from swell.generators.pictures import write_pairs, write_samples
 from swell.generators.quality import MOST_FRECHET, judge
+from swell.generators.reference import Reference
 from swell.generators.registry import check_fit_samples, split_held_out
-from swell.ledger import Ledger, timed
+from swell.generators.stored import Ready, stored_count
+from swell.generators.work import LOOK_AGAIN, Work, share_of_work
+from swell.ledger import Cost, Ledger, timed
 
 
 def generate(
     source: Source,
     out: Path | str,
     *,
-    generator: str = "diffusion",
+    generator: str | Ready = "diffusion",
     count: int = 10_000,
     seed: int = 0,
     steps: int | None = None,
     minutes: float | None = None,
+    filter_share: float = 0.0,
+    provenance: Provenance | None = None,
     force: bool = False,
     quiet: bool = False,
     **options: Any,
@@ -39,8 +61,14 @@ def generate(
 
     The budget of the training is `steps` or `minutes`; without either it is a minute on small samples.
     `options` go to the generator. A tenth of the samples (5,000 at most) is held out: it stops the training
-    at its best and shows whether samples are copies. Labels are never read. A folder made with the same
-    settings is kept as it is; one made with others only yields to `force`.
+    at its best and shows whether samples are copies. Labels are never read. `filter_share` of the samples, those
+    least like real ones, are dropped, and suspected copies with them.
+
+    A generator that is not ours to train may be given as an object, with the `provenance` of what it draws.
+
+    Interrupted work lies in `OUT.unfinished`; the same call goes on with it, and several processes that make the same
+    call share it. A folder made with the same settings is kept as it is, one with fewer samples is extended; one made
+    with others only yields to `force`.
 
     Raises:
         InputError: data nothing can be learnt from, an unknown generator or option, a folder in the way.
@@ -50,79 +78,275 @@ def generate(
         raise InputError(f"--count {count}", "at least one sample", "10000 is usual")
     if (steps is not None and steps < 1) or (minutes is not None and not minutes > 0):
         raise InputError(f"--steps {steps} --minutes {minutes}", "a positive budget", "leave both out for the default")
+    if not 0 <= filter_share < 1:
+        raise InputError(f"--filter {filter_share}", "a share from 0 to below 1", "0.2 drops a fifth of the samples")
     check_fit_samples(source.samples)
-    model = make_generator(generator, options)
-    settings = {
-        "generator": generator,
-        "options": model.options,
-        "trained_on": source.fingerprint,
-        "count": count,
-        "seed": seed,
-        "steps": steps,
-        "minutes": minutes,
-    }
-    if not force and is_gen(out) and read_manifest(out).get("settings") == settings:
+    untrained = make_generator(generator, options) if isinstance(generator, str) else None
+    model = untrained or cast(Ready, generator)
+    name = generator if isinstance(generator, str) else (provenance.generator if provenance else "outside")
+    settings = json.loads(
+        json.dumps(
+            {
+                "generator": name,
+                "options": model.options,
+                "trained_on": source.fingerprint,
+                "count": count,
+                "seed": seed,
+                "steps": steps,
+                "minutes": minutes,
+                "filter": filter_share,
+            }
+        )
+    )
+    work = Work(out, settings)
+    if work.is_done and not force:
         say(f"{out} already holds these samples; --force makes them again")
         return out
-    refuse_to_overwrite(out, force)
+    if force or not work.seed_from_finished():
+        refuse_to_overwrite(out, force)
+    provenance = provenance or provenance_of(source, name, out)
+    provenance = replace(provenance, filtered=provenance.filtered or filter_share > 0)
+    making = _Making(work, model, source, provenance, options.get("device", "auto"), quiet)
+    with new_folders(out.parent):
+        try:
+            work.open(force)
+            seconds = 60 * minutes if minutes else None if steps else default_seconds(source.shape)
+            if untrained is not None:
+                making.train(untrained, steps, seconds)
+            making.shards()
+            making.finish()
+        except BaseException:
+            work.abandon()
+            raise
+    return out
 
-    seconds = 60 * minutes if minutes else None if steps else default_seconds(source.shape)
-    train, held_out = (source.samples[index] for index in split_held_out(len(source), seed))
-    if not quiet:
-        budget = " or ".join(([f"{steps:,} steps"] if steps else []) + ([duration(seconds)] if seconds else []))
-        say(
-            f"learning {len(train):,} samples {list(source.shape)} with {generator} for {budget}, "
-            f"{len(held_out):,} held out; then drawing {count:,}"
+
+@dataclass
+class _Making:
+    """The pieces of one GEN, each made once by whichever process comes first."""
+
+    work: Work
+    model: Ready
+    source: Source
+    provenance: Provenance
+    device: str
+    quiet: bool
+    train_set: np.ndarray = field(init=False)
+    held_out: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.seed, self.count = self.work.settings["seed"], self.work.settings["count"]
+        self.train_set, self.held_out = (
+            self.source.samples[index] for index in split_held_out(len(self.source), self.seed)
         )
-    ledger = Ledger(generator_training=model.cost, sampling=model.sampling_cost)
-    with new_gen(out, force=force) as folder:
-        model.fit(train, held_out=held_out, seed=seed, steps=steps, seconds=seconds, quiet=quiet)
-        model.save(folder / "generator.safetensors")
-        seen: list[np.ndarray] = []  # the first shards, for the judge
+        self.files = [shard_name(k) for k in range(math.ceil(self.count / SHARD_SIZE))]
+        self._reference: Reference | None = None
 
-        def draw(number: int, first: int) -> np.ndarray:
-            made = model.sample(number, seed, first, quiet=quiet)
-            if first < MOST_FRECHET:
-                seen.append(made[:MOST_FRECHET])
-            return made
+    def train(self, untrained: Generator, steps: int | None, seconds: float | None) -> None:
+        """Leaves `generator.safetensors`, and its cost and history in `generator.json`."""
+        if not self.quiet and not (self.work.folder / "generator.safetensors").exists():
+            budget = " or ".join(
+                ([f"{steps:,} steps"] if steps else []) + ([duration(seconds)] if seconds is not None else [])
+            )
+            say(
+                f"learning {len(self.train_set):,} samples {list(self.source.shape)} with "
+                f"{self.work.settings['generator']} for {budget}, {len(self.held_out):,} held out; "
+                f"then drawing {self.count:,}"
+            )
 
-        shards = write_shards(folder, draw, count)
-        generated = np.concatenate(seen)[:MOST_FRECHET]
+        def fit(path: Path) -> None:
+            untrained.fit(
+                self.train_set,
+                held_out=self.held_out,
+                seed=self.seed,
+                steps=steps,
+                seconds=seconds,
+                checkpoint=self.work.folder / "training.pt",
+                quiet=self.quiet,
+            )
+            write_json(
+                self.work.folder / "generator.json",
+                {"cost": vars(untrained.cost), "history": untrained.history},
+            )
+            untrained.save(path)
+
+        file = self.work.once("generator.safetensors", fit)
+        self.model = load_generator(file, self.device)  # every process draws from the stored weights
+
+    @property
+    def reference(self) -> Reference:
+        if self._reference is None:
+            found: list[Reference] = []
+
+            def fit(path: Path) -> None:
+                found.append(Reference.fit(self.train_set, self.seed, device=self.device, quiet=self.quiet))
+                save_tensors(found[0].to_tensors(), path)
+
+            file = self.work.once("reference.safetensors", fit)
+            self._reference = found[0] if found else Reference.from_tensors(load_file(file), self.device)
+        return self._reference
+
+    def filter(self) -> Filter | None:
+        share = self.work.settings["filter"]
+        if share == 0:
+            return None
+
+        def fit(path: Path) -> None:
+            enough = stored_count(self.model) or MOST_FRECHET  # not `count`: more samples must find the same filter
+            first = self.model.sample(min(enough, MOST_FRECHET), self.seed, 0, quiet=self.quiet)
+            made = Filter.fit(first, self.train_set, self.held_out, share, self.reference, self.seed)
+            save_tensors(made.to_tensors(), path)
+
+        file = self.work.once("filter.safetensors", fit)
+        return Filter.from_tensors(load_file(file), self.reference.device)
+
+    def drawn(self, k: int) -> int:
+        """How many samples shard k stands for, before any filter."""
+        return min(SHARD_SIZE, self.count - k * SHARD_SIZE)
+
+    def row(self, k: int) -> dict[str, Any] | None:
+        """What is known of shard k, where it is there and whole."""
+        file = self.work.folder / f"{self.files[k]}.row.json"
+        if not file.exists() or not (self.work.folder / self.files[k]).exists():
+            return None
+        row: dict[str, Any] = read_json(file)
+        return row if row["drawn"] == self.drawn(k) else None
+
+    def shards(self) -> None:
+        """Make what is missing, beginning at a place of this process's own."""
+        rank, world = share_of_work()
+        begin = len(self.files) * rank // world % len(self.files)
+        order = [*range(begin, len(self.files)), *range(begin)]
+        sieve = self.filter()
+        missing = {k for k in order if self.row(k) is None}
+        start = self.count - sum(self.drawn(k) for k in missing)
+        with Progress("samples", self.count, "samples", quiet=self.quiet or rank > 0, start_at=start) as bar:
+            while missing and not self.work.is_done:
+                mine_any = False
+                for k in [k for k in order if k in missing]:
+                    with self.work.claim(self.files[k]) as mine:
+                        if mine and self.row(k) is None and not self.work.is_done:
+                            done = self.count - sum(self.drawn(j) for j in missing)
+                            bar.part(done / self.count, (done + self.drawn(k)) / self.count, own_words=True)
+                            self.make_shard(k, sieve)
+                            mine_any = True
+                    if self.row(k) is not None:
+                        missing.discard(k)
+                        bar.update(self.count - sum(self.drawn(j) for j in missing))
+                if missing and not mine_any:
+                    time.sleep(LOOK_AGAIN)
+
+    def make_shard(self, k: int, sieve: Filter | None) -> None:
+        before, first = replace(self.model.sampling_cost), k * SHARD_SIZE
+        samples = self.model.sample(self.drawn(k), self.seed, first, quiet=self.quiet)
+        kept = samples if sieve is None else samples[sieve.keep(samples)]
+        path = self.work.folder / self.files[k]
+        write_shard(path, kept)
+        row = {
+            "file": path.name,
+            "first": first,
+            "count": len(kept),
+            "drawn": len(samples),
+            "sha256": sha256_of(path),
+            "cost": vars(self.model.sampling_cost.since(before)),
+        }
+        write_json(path.with_name(f"{path.name}.row.json"), row)
+
+    def finish(self) -> None:
+        """The verdict, the manifest, and the folder's final name; or wait while another process does that."""
+        while not self.work.is_done:
+            with self.work.claim("finish") as mine:
+                if mine and not self.work.is_done:
+                    self._judge_and_rename()
+            if not mine:
+                time.sleep(LOOK_AGAIN)
+        quality = read_json(self.work.out / "quality.json")
+        if not self.quiet:
+            kept = read_manifest(self.work.out)["count"]
+            say(
+                f"{self.work.out}: {kept:,} samples, {quality['verdict']}: told from real with accuracy "
+                f"{quality['c2st']:.2f} (0.5 is best), coverage {quality['coverage_ratio']:.2f} of real, "
+                f"copies {quality['copy_excess']:.1f} times those among unseen real ones"
+            )
+
+    def _judge_and_rename(self) -> None:
+        folder = self.work.folder
+        rows = [row for k in range(len(self.files)) if (row := self.row(k)) is not None and row["count"] > 0]
+        if not rows:
+            raise InputError("a filter that keeps no sample", "samples to keep", "give a smaller --filter")
+        ledger = Ledger()
+        for row in rows:
+            ledger.sampling.add(Cost(**row["cost"]))
+        training = read_json(folder / "generator.json") if (folder / "generator.json").exists() else {}
+        ledger.generator_training.add(Cost(**training.get("cost", {})))
+        generated = first_samples(folder, rows, MOST_FRECHET)
         with timed(ledger.evaluation):
-            quality = judge(generated, train, held_out) | {"training": model.history}
+            quality = judge(generated, self.train_set, self.held_out, reference=self.reference, seed=self.seed)
+        quality["training"] = training.get("history", [])
         write_json(folder / "quality.json", quality)
-        if source.is_images:
-            write_picture(folder / "samples.png", generated, held_out if len(held_out) >= 100 else source.samples)
+        if self.source.is_images:
+            write_samples(
+                folder / "samples.png", generated, self.held_out if len(self.held_out) >= 100 else self.source.samples
+            )
+            closest = np.array(quality["nearest_pairs"])  # [n, 2]
+            write_pairs(folder / "nearest.png", generated[closest[:, 0]], self.train_set[closest[:, 1]])
         ledger.note_memory()
         write_json(folder / "ledger.json", ledger.to_dict())
+        weights = folder / "generator.safetensors"
         write_manifest(
             folder,
-            shards,
-            shape=source.shape,
-            dtype=str(source.samples.dtype),
-            seed=seed,
-            settings=settings,
-            generator_sha256=sha256_of(folder / "generator.safetensors"),
-            sampler=model.sampler_settings(),
-            provenance=provenance_of(source, generator, out),
+            renumbered(rows),
+            shape=self.source.shape,
+            dtype=str(self.source.samples.dtype),
+            seed=self.seed,
+            settings=self.work.settings,
+            generator_sha256=sha256_of(weights) if weights.exists() else "",
+            sampler=self.model.sampler_settings(),
+            provenance=self.provenance,
         )
-    if not quiet:
-        say(
-            f"{out}: {count:,} samples; told from real with accuracy {quality['c2st']:.2f} (0.5 is best), "
-            f"Frechet ratio {quality['frechet_ratio']:.1f}, "
-            f"copy distance ratio {quality['copy_distance_ratio']:.2f}"
-        )
-    return out
+        self.work.finish()
+
+
+def save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+
+
+def first_samples(folder: Path, rows: list[dict[str, Any]], count: int) -> np.ndarray:
+    """The first `count` samples of the shards that `rows` tell of."""
+    parts: list[np.ndarray] = []
+    for row in rows:
+        if sum(map(len, parts)) >= count:
+            break
+        with np.load(folder / row["file"], allow_pickle=False) as shard:
+            (name,) = shard.files
+            parts.append(shard[name])
+    return np.concatenate(parts)[:count]
+
+
+def renumbered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows for the manifest: `first` counts the samples that are there, `drawn_from` those that were drawn."""
+    found, first = [], 0
+    for row in rows:
+        found.append({**row, "first": first, "drawn_from": row["first"]})
+        first += row["count"]
+    return found
 
 
 def make_generator(name: str, options: dict[str, Any]) -> Generator:
     """The untrained generator `name`. Raises InputError for unknown names and options."""
-    make = GENERATORS[name]
-    known = list(inspect.signature(make).parameters)
+    known = options_of(name)
     for option in options:
         if option not in known:
             raise InputError(f"option {option!r} of generator {name}", "a known option", suggest(option, known))
-    return make(**options)
+    try:
+        return GENERATORS[name](**options)
+    except TypeError as error:  # text where a number belongs
+        raise InputError(f"options {options} of generator {name} ({error})", "values of the right kind", "") from None
+
+
+def options_of(name: str) -> list[str]:
+    """The names of the options of generator `name`."""
+    return list(inspect.signature(GENERATORS[name]).parameters)
 
 
 def provenance_of(source: Source, generator: str, out: Path) -> Provenance:
@@ -144,26 +368,8 @@ def provenance_of(source: Source, generator: str, out: Path) -> Provenance:
 
 def default_seconds(shape: tuple[int, ...]) -> float:
     """The training budget where the user names none: what shows fair samples on two cores, not the best
-    ones.
+    ones. With a GPU, ten minutes for images.
     """
+    if torch.cuda.is_available() and len(shape) == 3 and min(shape[1:]) >= 16:
+        return 600.0
     return 60.0 if math.prod(shape) <= 1024 else 180.0
-
-
-def write_picture(path: Path, generated: np.ndarray, real: np.ndarray, side: int = 10) -> None:
-    """side x side generated images on the left, as many real ones on the right: uint8 [N, C, H, W],
-    enlarged to be seen.
-    """
-    height, width = generated.shape[2:]
-    scale = max(round(32 / max(height, width)), 1)
-    sheets = []
-    for images in (generated, real):
-        sheet = np.full((side * (height + 1), side * (width + 1), 3), 255, np.uint8)
-        for number, image in enumerate(images[: side * side]):
-            colour = image[:3] if len(image) >= 3 else np.repeat(image[:1], 3, axis=0)  # [3, H, W]
-            y, x = number // side * (height + 1), number % side * (width + 1)
-            sheet[y : y + height, x : x + width] = colour.transpose(1, 2, 0)
-        sheets.append(sheet)
-    gap = np.full((len(sheets[0]), max(width // 2, 2), 3), 255, np.uint8)
-    picture = Image.fromarray(np.concatenate([sheets[0], gap, sheets[1]], axis=1))
-    with atomic_path(path) as temporary:
-        picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST).save(temporary, "PNG")

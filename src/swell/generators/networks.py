@@ -119,26 +119,30 @@ class SelfAttention(nn.Module):
 class UNet(nn.Module):
     """x [B, C, H, W], c_noise [B] -> [B, C, H, W].
 
-    Works on 2x2 patches folded into channels (32x32x3 becomes 16x16x12), halves the resolution until it is
-    8 or odd, doubles the channels once, and attends at the lowest resolution.
+    Works on patches folded into channels (2x2 patches make 16x16x12 of 32x32x3; 1 folds nothing), halves the
+    resolution until it is 8 or odd, doubles the channels once, and attends at the lowest resolution.
     """
 
-    def __init__(self, shape: tuple[int, ...], features: int = 128, depth: int = 2, dropout: float = 0.1) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], features: int = 128, depth: int = 2, dropout: float = 0.1, patch: int = 2
+    ) -> None:
         super().__init__()
+        self.patch = patch
         channels, height, width = shape
-        if height % 2 or width % 2 or min(height, width) < 8:
+        if height % patch or width % patch or min(height, width) < 4 * patch:
             raise InputError(
-                f"images of {height} x {width} for the U-Net",
-                "even sides of at least 8",
+                f"images of {height} x {width} for a U-Net on patches of {patch}",
+                f"sides that are multiples of {patch} and at least {4 * patch}",
                 "use network pca_mlp",
             )
-        sides, levels = min(height, width) // 2, [features]
-        while sides > 8 and (height // 2 ** len(levels)) % 2 == 0 and (width // 2 ** len(levels)) % 2 == 0:
+        height, width = height // patch, width // patch
+        sides, levels = min(height, width), [features]
+        while sides > 8 and height % 2 ** len(levels) == 0 and width % 2 ** len(levels) == 0:
             levels.append(2 * features)
             sides //= 2
         wide = 4 * features
         self.embed = NoiseEmbedding(wide)
-        self.first = nn.Conv2d(4 * channels, features, 3, padding=1)
+        self.first = nn.Conv2d(patch**2 * channels, features, 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         skips, c = [features], features
         for level, c_out in enumerate(levels):
@@ -157,11 +161,11 @@ class UNet(nn.Module):
                 c = c_out
             if level > 0:
                 self.up.append(nn.Conv2d(c, c, 3, padding=1))
-        self.norm, self.last = group_norm(c), zeroed(nn.Conv2d(c, 4 * channels, 3, padding=1))
+        self.norm, self.last = group_norm(c), zeroed(nn.Conv2d(c, patch**2 * channels, 3, padding=1))
 
     def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
         e = self.embed(c_noise)  # [B, 4 features]
-        h = self.first(F.pixel_unshuffle(x, 2))  # [B, features, H / 2, W / 2]
+        h = self.first(F.pixel_unshuffle(x, self.patch))  # [B, features, H / patch, W / patch]
         skips = [h]
         for layer in self.down:
             h = layer(h, e) if isinstance(layer, ConvBlock) else layer(h)
@@ -172,4 +176,4 @@ class UNet(nn.Module):
                 h = layer(torch.cat([h, skips.pop()], dim=1), e)
             else:
                 h = layer(F.interpolate(h, scale_factor=2.0, mode="nearest"))
-        return F.pixel_shuffle(self.last(F.silu(self.norm(h))), 2)
+        return F.pixel_shuffle(self.last(F.silu(self.norm(h))), self.patch)

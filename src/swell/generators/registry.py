@@ -40,10 +40,12 @@ class Generator(Protocol):
         seed: int = 0,
         steps: int | None = None,
         seconds: float | None = None,
+        checkpoint: Path | None = None,
         quiet: bool = False,
     ) -> Self:
         """Train within `steps` or `seconds`. `held_out` samples are never learnt from; without them some
-        are set aside.
+        are set aside. A generator that takes long writes `checkpoint` now and then, and goes on from it where it
+        exists already.
         """
 
     def sample(self, count: int, seed: int, first: int = 0, quiet: bool = True) -> np.ndarray:
@@ -58,16 +60,16 @@ class Generator(Protocol):
         """Write one .safetensors file, weights and settings."""
 
     @classmethod
-    def load(cls, path: Path | str) -> Self:
+    def load(cls, path: Path | str, device: str = "auto") -> Self:
         """Read what `save` wrote; raises InputError when the file is something else."""
 
 
 GENERATORS: Registry[type[Generator]] = Registry("generator")
 
 
-def load_generator(path: Path | str) -> Generator:
+def load_generator(path: Path | str, device: str = "auto") -> Generator:
     """The fitted generator in `path`, whichever it is."""
-    return GENERATORS[str(read_generator_file(path)[1]["generator"])].load(path)
+    return GENERATORS[str(read_generator_file(path)[1]["generator"])].load(path, device)
 
 
 def check_fit_samples(samples: np.ndarray) -> None:

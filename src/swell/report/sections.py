@@ -124,7 +124,7 @@ def embedding_map(name: str, features: np.ndarray, source: Source) -> EmbeddingM
 
 def pairs(generated: Source, real: Source) -> Pairs:
     """Generated samples, evenly picked, beside the real ones nearest to them in pixels."""
-    from swell.generators.quality import nearest_real
+    from swell.generators.neighbours import nearest_real
 
     rows = np.linspace(0, len(generated) - 1, min(SHOWN_PAIRS, len(generated))).astype(int)
     picked = generated.samples[rows]

@@ -22,6 +22,7 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
+from swell.checkpoint import load_checkpoint, save_checkpoint
 from swell.console import Progress, say, warn
 from swell.data.mixture import Mixture
 from swell.data.source import Source
@@ -34,7 +35,6 @@ from swell.nets.encoder import Encoder, EncoderConfig, channel_statistics, defau
 from swell.recipes import Recipe
 from swell.seeding import seed_for
 from swell.training.allocator import memory_reused
-from swell.training.checkpoint import load_checkpoint, save_checkpoint
 from swell.training.folder import Metrics, claimed, open_folder, write_recipe
 from swell.training.machine import describe_machine, memory_told, pick_device, pick_precision
 from swell.training.optim import make_optimizer

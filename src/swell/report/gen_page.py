@@ -1,0 +1,147 @@
+"""The page of a generated set: its verdict, what it cost, how its training went, and pictures beside real samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tomli_w
+
+from swell import __version__
+from swell.console import duration
+from swell.data.gen import read_manifest
+from swell.data.source import Source
+from swell.files import read_json
+from swell.generators.generate import first_samples
+from swell.generators.registry import split_held_out
+from swell.ledger import Cost, Ledger
+from swell.report.page import Cell, Chart, Column, Page, Pairs, Series, Table, write_report
+
+PICTURED = 48
+ADVICE = {
+    "good": "Hard to tell from real samples: worth mixing in.",
+    "usable": "Clearly not real to a classifier, but not absurd: mix them in with a weight, and compare with real data "
+    "alone.",
+    "poor": "Easy to tell from real samples: mixing them in will more likely hurt than help.",
+}
+SPACES = {
+    "reference": "encoder trained on the real samples",
+    "random_network": "network with random weights",
+    "pca": "principal components",
+    "user": "the user's own features",
+}
+
+
+def write_gen_report(gen: Path, real: Source) -> None:
+    """Write GEN/report.html; `real` is what the generator learnt from."""
+    quality, manifest = read_json(gen / "quality.json"), read_manifest(gen)
+    ledger, provenance = Ledger.from_dict(_plain(read_json(gen / "ledger.json"))), manifest["provenance"]
+    train = real.samples[split_held_out(len(real), manifest["seed"])[0]]
+    generated = first_samples(gen, manifest["shards"], 5000)
+    write_report(
+        gen / "report.html",
+        Page(
+            title=f"Generated samples: {gen.resolve().name}",
+            verdict=f"{quality['verdict'].capitalize()}: {ADVICE[quality['verdict']]} {quality['verdict_reason']}",
+            facts=[
+                ("made by", f"{manifest['generator']}, which saw {quality['real'] - quality['held_out']:,} samples"),
+                ("samples", f"{manifest['count']:,} of {' x '.join(map(str, manifest['shape']))}"),
+                ("training", _cost_words(ledger.generator_training)),
+                ("sampling", _sampling_words(ledger.sampling)),
+                *[(name, str(value)) for name, value in manifest["sampler"].items()],
+            ],
+            notices=_notices(provenance, quality),
+            tables=[_spaces_table(quality), _copies_table(quality)],
+            curves=_curves(quality["training"]),
+            pairs=_pairs(generated, train, quality) if real.is_images else None,
+            recipe=tomli_w.dumps(_without_none(manifest["settings"])),
+            footer=f"swell {__version__}",
+        ),
+    )
+
+
+def _plain(value: dict[str, Any]) -> dict[str, Any]:
+    return {name: part for name, part in value.items() if name not in ("total", "real_share")}
+
+
+def _without_none(value: dict[str, Any]) -> dict[str, Any]:
+    return {k: _without_none(v) if isinstance(v, dict) else v for k, v in value.items() if v is not None}
+
+
+def _cost_words(cost: Cost) -> str:
+    if cost.seconds == 0:
+        return "not known"
+    return f"{duration(cost.seconds)}, {cost.samples_real:,} samples shown, {cost.flops / 1e12:,.1f} TFLOP"
+
+
+def _sampling_words(cost: Cost) -> str:
+    if not cost.samples_generated:
+        return "not known"
+    each = 1000 * cost.seconds / cost.samples_generated
+    flops = cost.flops / cost.samples_generated / 1e9
+    return f"{duration(cost.seconds)}: {each:.2f} s for 1,000 samples, {flops:.3f} GFLOP each"
+
+
+def _notices(provenance: dict[str, Any], quality: dict[str, Any]) -> list[str]:
+    told = []
+    if provenance["labels_used"]:
+        told.append("Labels helped to make these samples: no encoder trained on them is label-free.")
+    if provenance["filtered"]:
+        told.append("The samples were filtered: what is told here holds for those that were kept.")
+    return [*told, *([quality["note"]] if quality["note"] else [])]
+
+
+def _spaces_table(quality: dict[str, Any]) -> Table:
+    rows: list[dict[str, Cell]] = []
+    for name, space in quality["spaces"].items():
+        numbers: dict[str, Cell] = {key: space[key] for key in space if key != "dimensions"}
+        rows.append({"name": SPACES[name], **numbers, "c2st": 100 * space["c2st"]})
+    meaning, columns = quality["meaning"], [Column("name", "seen by", better=None)]
+    columns.append(Column("c2st", "told apart", meaning["c2st"], "%", "low"))
+    for key, word in (("frechet_ratio", "Frechet"), ("kernel_distance_ratio", "kernel")):
+        columns.append(Column(key, word, meaning[key], better="low"))
+    for key, word in (("density_ratio", "density"), ("coverage_ratio", "coverage"), ("effective_rank_ratio", "rank")):
+        columns.append(Column(key, word, meaning[key], better=None))
+    return Table(
+        "How like real samples are they?",
+        columns,
+        rows,
+        "All but the first are ratios to what real samples get against real ones: 1 is as good as real. 50 % told "
+        "apart means that a classifier can only guess.",
+    )
+
+
+def _copies_table(quality: dict[str, Any]) -> Table:
+    names = ("copy_excess", "copy_distance_ratio", "exact_copies", "duplicates", "duplicates_real")
+    rows: list[dict[str, Cell]] = [
+        {"name": name.replace("_", " "), "value": quality[name], "means": quality["meaning"][name]} for name in names
+    ]
+    columns = [Column("name", "are they copies?", better=None), Column("value", "value", better=None)]
+    return Table("Are they copies?", [*columns, Column("means", "meaning", better=None)], rows)
+
+
+def _curves(history: list[dict[str, float]]) -> list[Chart]:
+    """Held-out loss by noise level, where the generator told it; else its one held-out number."""
+    keys = [key for key in (history[-1] if history else {}) if key.startswith("held_out")]
+    lines = [Series(_line(key), [h["step"] for h in history], [h[key] for h in history]) for key in keys]
+    note = "On samples never learnt from. Where the lines rise, the generator begins to copy; the best point is kept."
+    return [Chart("Training of the generator", "step", "held-out loss", lines, note=note)] if lines else []
+
+
+def _line(key: str) -> str:
+    return "all" if key == "held_out_loss" else f"noise level {key.rsplit('_', 1)[1]}"
+
+
+def _pairs(generated: np.ndarray, train: np.ndarray, quality: dict[str, Any]) -> Pairs:
+    from swell.generators.neighbours import nearest_real
+
+    closest = np.array(quality["nearest_pairs"])  # [n, 2]
+    index, distance = nearest_real(generated[closest[:, 0]], train)
+    return Pairs(
+        "The generated samples that are closest to a training sample",
+        generated[closest[:, 0]],
+        train[index[:, 0]],
+        distance[:, 0],
+        "If the generator copies, these are the copies: each is shown beside the real sample nearest to it.",
+    )
