@@ -1,7 +1,7 @@
 """Which generator makes the best samples in equal seconds of training? One table, the simple baselines in it.
 
     python benchmarks/generators.py [--data builtin:digits] [--seconds 60] [--seeds 3] [--count 10000] [--name NAME]
-                                    [--only diffusion,kde,...]
+                                    [--only diffusion,diffusion:pca_mlp,kde,...]
 
 Every generator learns from the same training samples and is judged against the same held-out ones, in the same
 reference encoder; seeds change everything but the data. `real` is the test set in place of generated samples: what the
@@ -53,12 +53,15 @@ def measure(
     name: str, samples: np.ndarray, reference: Reference, seed: int, args: argparse.Namespace
 ) -> dict[str, Any]:
     train, held_out = (samples[index] for index in split_held_out(len(samples), 0))
-    model = GENERATORS[name]()
+    kind, _, network = name.partition(":")
+    model = GENERATORS[kind](**({"network": network} if network else {}))
     model.fit(train, held_out=held_out, seed=seed, seconds=args.seconds, quiet=True)
     generated = model.sample(args.count, seed)
     quality = judge(generated, train, held_out, reference=reference)
     if seed == 0:
-        write_samples(Path(args.pictures) / f"{args.name}-{name}.png", generated[:100], held_out[:100])
+        write_samples(
+            Path(args.pictures) / f"{args.name}-{name.replace(':', '-')}.png", generated[:100], held_out[:100]
+        )
     return {
         **{score: quality[score] for score in SCORES},
         "verdict": quality["verdict"],
@@ -72,12 +75,12 @@ def measure(
 
 
 def table(rows: dict[str, list[dict[str, Any]]]) -> str:
-    head = f"{'generator':12s}" + "".join(f"{score.removesuffix('_ratio'):>17s}" for score in SCORES)
+    head = f"{'generator':18s}" + "".join(f"{score.removesuffix('_ratio'):>17s}" for score in SCORES)
     lines = [f"{head}{'train s':>9s}{'s per 1,000':>13s}  verdict"]
     for name, runs in rows.items():
         cells = "".join(f"{mean(runs, score):10.2f} ± {spread(runs, score):4.2f}" for score in SCORES)
         cost = f"{mean(runs, 'train_seconds'):9.1f}{mean(runs, 'seconds_per_1000'):13.3f}"
-        lines.append(f"{name:12s}{cells}{cost}  {', '.join(sorted({run['verdict'] for run in runs}))}")
+        lines.append(f"{name:18s}{cells}{cost}  {', '.join(sorted({run['verdict'] for run in runs}))}")
     return "\n".join(lines)
 
 
@@ -110,7 +113,7 @@ def main() -> None:
     names = args.only.split(",") if args.only else [entry.name for entry in GENERATORS]
     for name in names:
         rows[name] = []
-        for seed in range(args.seeds if name in TRAINED else 1):
+        for seed in range(args.seeds if name.partition(":")[0] in TRAINED else 1):
             rows[name].append(measure(name, samples, reference, seed, args))
             gc.collect()
         say(table({name: rows[name]}))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 QUOTED = (
     "demo",
+    "generators-digits",
+    "generators-fashion",
+    "samplers",
+    "million",
     "cifar10-15min",
     "loop-overhead",
     "race-lightly",
@@ -54,13 +59,48 @@ def demo_block() -> str:
     )
 
 
+GENERATOR_COLUMNS = (("c2st", "told apart"), ("frechet_ratio", "Frechet"), ("coverage_ratio", "coverage"))
+GENERATOR_COLUMNS += (
+    ("copy_excess", "copy excess"),
+    ("train_seconds", "training s"),
+    ("seconds_per_1000", "s per 1,000"),
+)
+
+
+def generator_block(name: str) -> str:
+    entry = newest(name)
+    if entry is None:
+        return "Not measured yet."
+    _, result = entry
+    columns = [("generator", "generator"), *GENERATOR_COLUMNS, ("verdict", "verdict")]
+    rows = [f"| {' | '.join(title for _, title in columns)} |", f"|---|{'---:|' * len(GENERATOR_COLUMNS)}---|"]
+    for generator, runs in result["rows"].items():
+        cells = [spread_cell([run[key] for run in runs]) for key, _ in GENERATOR_COLUMNS]
+        verdict = ", ".join(sorted({run["verdict"] for run in runs}))
+        rows.append(f"| {generator} | {' | '.join(cells)} | {verdict} |")
+    s = result["settings"]
+    told = f"{s['data']}: at most {s['seconds']:.0f} s of training each, {s['count']:,} samples, {s['seeds']} seeds of what is trained."
+    return "\n".join([*rows, "", f"{told} `real` is the test set in place of generated samples. {result['device']}."])
+
+
+def spread_cell(values: list[float]) -> str:
+    mean = statistics.fmean(values)
+    return f"{mean:.2f} ± {statistics.stdev(values):.2f}" if len(values) > 1 else f"{mean:.2f}"
+
+
 def measured_block() -> str:
     entries = [(name, newest(name)) for name in QUOTED]
     return "\n".join(f"- {entry[1]['claim']} (`{entry[0]}`)" for _, entry in entries if entry)
 
 
 def quoted(readme: str) -> str:
-    for name, text in (("demo table", demo_block()), ("measured", measured_block())):
+    blocks = {
+        "demo table": demo_block(),
+        "generators digits": generator_block("generators-digits"),
+        "generators fashion": generator_block("generators-fashion"),
+        "measured": measured_block(),
+    }
+    for name, text in blocks.items():
         pattern = rf"<!-- {name} -->.*?<!-- end of {name} -->"
         block = f"<!-- {name} -->\n{text}\n<!-- end of {name} -->"
         readme, count = re.subn(pattern, lambda _, block=block: block, readme, flags=re.S)

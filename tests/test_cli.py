@@ -147,6 +147,48 @@ def test_generate_prints_and_leaves_what_the_contract_names(made, capsys, tmp_pa
     assert "--force" in err[0]
 
 
+def test_samples_from_outside_are_judged_and_tell_their_origin(capsys, tmp_path):
+    theirs = tmp_path / "theirs.npz"
+    np.savez(theirs, images=np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8))
+    argv = ("generate", "builtin:digits", "--out", tmp_path / "gen", "--from", theirs)
+    status, _, err = call(capsys, *argv)
+    assert (status, len(err)) == (2, 1)
+    assert "--trained-on TEXT --labels-used yes|no --filtered yes|no" in err[0]
+    answers = ("--trained-on", "digits", "--filtered", "no", "--labels-used")
+    status, _, err = call(capsys, *argv, *answers, "yes")
+    assert (status, "--allow-label-leak" in err[-1]) == (2, True)
+    status, _, err = call(capsys, *argv, *answers, "perhaps")
+    assert (status, "yes or no" in err[-1]) == (2, True)
+    assert list(tmp_path.iterdir()) == [theirs]
+    result = printed_json(capsys, *argv, *answers, "yes", "--allow-label-leak")
+    assert (result["count"], result["quality"]["verdict"]) == (60, "poor")
+    provenance = json.loads((tmp_path / "gen" / "manifest.json").read_text())["provenance"]
+    assert (provenance["trained_on"], provenance["labels_used"], provenance["generator"]) == ("digits", True, "outside")
+    assert "Labels helped" in (tmp_path / "gen" / "report.html").read_text()
+    status, _, err = call(capsys, "pretrain", tmp_path / "gen", "--out", tmp_path / "run", "--steps", 2)
+    assert (status, "--allow-label-leak" in err[-1]) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--options", "width"), "name=value"),
+        (("--options", "widht=3"), "did you mean 'width'"),
+        (("--options", "width=many"), "right kind"),
+        (("--labels-used", "no"), "--from"),
+        (("--filter", "1.5"), "0.2"),
+        (("--sampler", "euler"), "sampler"),
+        (("--features", "mine.txt"), "file.py:name"),
+        (("--generator", "gan", "--nfe", "5"), "evaluations"),
+    ],
+)
+def test_wrong_options_of_generators_are_refused(capsys, tmp_path, options, says):
+    argv = ("generate", "builtin:digits", "--out", tmp_path / "gen", "--steps", 2)
+    status, _, err = call(capsys, *argv, *options)
+    assert (status, says in err[-1]) == (2, True), err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_pretrain_mixes_by_weight_and_leaves_what_the_contract_names(run):
     held = {path.name for path in run.iterdir()}
     assert {"recipe.toml", "environment.json", "metrics.jsonl", "ledger.json", "checkpoint.pt"} <= held

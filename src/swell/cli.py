@@ -58,6 +58,7 @@ class Generate:
     filtered: str | None = option("--from: whether its samples were filtered, yes or no", None)
     channel_order: str | None = option("--from: order of the stored colours, rgb or bgr", None, "rgb, checked")
     allow_label_leak: bool = option("accept samples that were made with labels", False)
+    features: str | None = option("your own features for the verdict: file.py:function, samples to rows", None)
     size: int | None = option("side in pixels the images are resized to", None, "from the data")
     max_bad: float = option("largest share of unreadable files to accept", 0.01)
     seed: int = option("seed of training and sampling", 0)
@@ -67,6 +68,7 @@ class Generate:
 
     def __call__(self) -> Result:
         from swell.files import read_json
+        from swell.userfile import from_file
         from swell.verbs import generate
 
         given = {"objective": self.objective, "network": self.network, "sampler": self.sampler, "evaluations": self.nfe}
@@ -89,6 +91,7 @@ class Generate:
             filtered=yes_or_no("--filtered", self.filtered),
             channel_order=self.channel_order,
             allow_label_leak=self.allow_label_leak,
+            features=from_file("--features", self.features) if self.features else None,
             device=self.device,
             force=self.force,
         )

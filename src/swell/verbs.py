@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from swell.console import warn
 from swell.data.gen import is_gen, open_gen
@@ -20,6 +21,9 @@ from swell.run import Run, read_ledger
 from swell.training.loop import Operation
 from swell.training.loop import pretrain as train
 from swell.views.plan import strength_number
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def load(path: Path | str, device: str = "auto") -> Run:
@@ -44,6 +48,7 @@ def generate(
     filtered: bool | None = None,
     channel_order: str | None = None,
     allow_label_leak: bool = False,
+    features: Callable[[np.ndarray], np.ndarray] | None = None,
     size: int | None = None,
     max_bad: float = 0.01,
     device: str = "auto",
@@ -55,8 +60,8 @@ def generate(
 
     `options` are the generator's own (network, sampler, evaluations, ...); `filter` drops that share of the samples,
     those least like real ones. `from_` names samples from outside, or a diffusers pipeline, to take instead of
-    training; then `trained_on`, `labels_used` and `filtered` must say where they come from. Without `report` no
-    report.html is written.
+    training; then `trained_on`, `labels_used` and `filtered` must say where they come from. `features` turns samples
+    into rows of numbers for one more opinion on their quality. Without `report` no report.html is written.
 
     Raises:
         InputError: for data, options or folders that do not fit.
@@ -104,6 +109,7 @@ def generate(
         steps=steps,
         minutes=minutes,
         filter_share=filter,
+        features=features,
         force=force,
         quiet=quiet,
         **origin,
@@ -170,6 +176,7 @@ def pretrain(
             f"weight {weight} without generated samples", "--inflate GEN beside --weight", "give both or neither"
         )
     real = open_data(data, size=size, max_bad=max_bad, quiet=quiet)
+    refuse_label_leak(real.provenance, allow_label_leak)
     generated, ledger = _generated(inflate, real, allow_label_leak)
     operation = Operation(resume, checkpoint_seconds, device, quiet)
     train(final, real.unlabelled(), Path(out), generated, operation, ledger)

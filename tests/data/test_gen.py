@@ -154,20 +154,24 @@ def test_folder_without_manifest_is_not_a_gen(tmp_path: Path) -> None:
     assert not is_gen(tmp_path)
 
 
-@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt])
-def test_interrupted_writing_leaves_nothing(tmp_path: Path, failure: type[BaseException]) -> None:
-    with pytest.raises(failure), new_gen(tmp_path / "gen") as folder:
+def fail_while_writing(out: Path, failure: BaseException) -> None:
+    with new_gen(out, force=True) as folder:
         write_shards(folder, images(25), shard_size=10)
         raise failure
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt])
+def test_interrupted_writing_leaves_nothing(tmp_path: Path, failure: type[BaseException]) -> None:
+    with pytest.raises(failure):
+        fail_while_writing(tmp_path / "gen", failure())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_failed_replacement_keeps_the_earlier_result(tmp_path: Path) -> None:
     out = write_gen(tmp_path / "gen", images(5), PROVENANCE)
 
-    with pytest.raises(RuntimeError, match="fire"), new_gen(out, force=True) as folder:
-        write_shards(folder, images(3))
-        raise RuntimeError("the disk is on fire")
+    with pytest.raises(RuntimeError, match="fire"):
+        fail_while_writing(out, RuntimeError("the disk is on fire"))
     np.testing.assert_array_equal(open_gen(out).samples, images(5))
     assert [path.name for path in tmp_path.iterdir()] == ["gen"]
 

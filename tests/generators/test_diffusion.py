@@ -176,8 +176,8 @@ def test_other_networks_train_and_sample(network: Any, tmp_path: Path) -> None:
 
 def test_choice_of_network() -> None:
     model = Diffusion(device="cpu")
-    chosen = [model.network_for(shape) for shape in ((1, 8, 8), (1, 9, 9), (3, 32, 32), (50,), (2000,))]
-    assert chosen == ["p2_tiny", "mlp", "pca_mlp", "mlp", "pca_mlp"]
+    chosen = [model.network_for(shape) for shape in ((1, 8, 8), (1, 9, 9), (3, 32, 32), (3, 64, 64), (9,), (2000,))]
+    assert chosen == ["p2_tiny", "mlp", "p4_tiny", "pca_mlp", "mlp", "pca_mlp"]
     assert Diffusion(network="p2_192", device="cpu").network_for((3, 32, 32)) == "p2_192"
 
 

@@ -254,6 +254,8 @@ class Diffusion:
                 return "p2_128"
             if max(shape[1:]) <= 16 and patch > 1:
                 return "p2_tiny"
+            if max(shape[1:]) <= 32 and patch == 4:
+                return "p4_tiny"
         return "mlp" if math.prod(shape) <= LARGEST_RAW_VECTOR else "pca_mlp"
 
     def _fresh(self, samples: np.ndarray, seed: int) -> _Fitted:

@@ -10,6 +10,7 @@ import inspect
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -52,6 +53,7 @@ def generate(
     minutes: float | None = None,
     filter_share: float = 0.0,
     provenance: Provenance | None = None,
+    features: Callable[[np.ndarray], np.ndarray] | None = None,
     force: bool = False,
     quiet: bool = False,
     **options: Any,
@@ -64,7 +66,8 @@ def generate(
     at its best and shows whether samples are copies. Labels are never read. `filter_share` of the samples, those
     least like real ones, are dropped, and suspected copies with them.
 
-    A generator that is not ours to train may be given as an object, with the `provenance` of what it draws.
+    A generator that is not ours to train may be given as an object, with the `provenance` of what it draws. `features`
+    of the user's own are one more opinion in the verdict.
 
     Interrupted work lies in `OUT.unfinished`; the same call goes on with it, and several processes that make the same
     call share it. A folder made with the same settings is kept as it is, one with fewer samples is extended; one made
@@ -114,7 +117,7 @@ def generate(
             if untrained is not None:
                 making.train(untrained, steps, seconds)
             making.shards()
-            making.finish()
+            making.finish(features)
         except BaseException:
             work.abandon()
             raise
@@ -252,12 +255,12 @@ class _Making:
         }
         write_json(path.with_name(f"{path.name}.row.json"), row)
 
-    def finish(self) -> None:
+    def finish(self, features: Callable[[np.ndarray], np.ndarray] | None) -> None:
         """The verdict, the manifest, and the folder's final name; or wait while another process does that."""
         while not self.work.is_done:
             with self.work.claim("finish") as mine:
                 if mine and not self.work.is_done:
-                    self._judge_and_rename()
+                    self._judge_and_rename(features)
             if not mine:
                 time.sleep(LOOK_AGAIN)
         quality = read_json(self.work.out / "quality.json")
@@ -269,7 +272,7 @@ class _Making:
                 f"copies {quality['copy_excess']:.1f} times those among unseen real ones"
             )
 
-    def _judge_and_rename(self) -> None:
+    def _judge_and_rename(self, features: Callable[[np.ndarray], np.ndarray] | None) -> None:
         folder = self.work.folder
         rows = [row for k in range(len(self.files)) if (row := self.row(k)) is not None and row["count"] > 0]
         if not rows:
@@ -281,7 +284,9 @@ class _Making:
         ledger.generator_training.add(Cost(**training.get("cost", {})))
         generated = first_samples(folder, rows, MOST_FRECHET)
         with timed(ledger.evaluation):
-            quality = judge(generated, self.train_set, self.held_out, reference=self.reference, seed=self.seed)
+            quality = judge(
+                generated, self.train_set, self.held_out, reference=self.reference, features=features, seed=self.seed
+            )
         quality["training"] = training.get("history", [])
         write_json(folder / "quality.json", quality)
         if self.source.is_images:
@@ -372,4 +377,4 @@ def default_seconds(shape: tuple[int, ...]) -> float:
     """
     if torch.cuda.is_available() and len(shape) == 3 and min(shape[1:]) >= 16:
         return 600.0
-    return 60.0 if math.prod(shape) <= 1024 else 180.0
+    return 60.0 if math.prod(shape) <= 256 else 180.0
