@@ -15,13 +15,13 @@ from safetensors.torch import load as safetensors_from
 from swell.data.gen import is_gen, open_gen
 from swell.data.open import open_data
 from swell.data.source import Source
+from swell.devices import pick_device
 from swell.errors import InputError
 from swell.files import read_json, write_json
 from swell.ledger import Cost, Ledger
 from swell.nets.encoder import Encoder, EncoderConfig
 from swell.recipes import Recipe, read_recipe
 from swell.training.folder import read_metrics
-from swell.training.machine import pick_device
 
 
 class Run:

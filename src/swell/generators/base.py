@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from swell.console import Progress
+from swell.devices import pick_device
 from swell.errors import InputError
 from swell.generators.codec import Codec
 from swell.generators.registry import check_fit_samples, read_generator_file, split_held_out, write_generator_file
@@ -45,7 +47,7 @@ class Learnt:
     settings: dict[str, Any]  # plain numbers and words
 
 
-class BlockGenerator:
+class BlockGenerator(ABC):
     """A generator (see registry.Generator) whose samples BLOCK k .. BLOCK (k + 1) - 1 come from one call.
 
     A kind of generator has three hooks: `_learn` finds tensors and settings, `_prepare` builds from them what
@@ -57,21 +59,22 @@ class BlockGenerator:
 
     def __init__(self, options: dict[str, Any], device: str = "auto") -> None:
         self.options = options
-        self.device = _device(device)
+        self.device = pick_device(device)
         self.cost, self.sampling_cost = Cost(), Cost()
         self.history: list[dict[str, float]] = []
         self._learnt: Learnt | None = None
         self._block_flops: float | None = None
 
+    @abstractmethod
     def _learn(self, task: Task) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        raise NotImplementedError
+        """Tensors and settings, all that drawing needs; costs and history are noted on the way."""
 
-    def _prepare(self, learnt: Learnt) -> None:
+    def _prepare(self, learnt: Learnt) -> None:  # noqa: B027  (most need nothing)
         """Nothing, where `_draw` works on the tensors themselves."""
 
+    @abstractmethod
     def _draw(self, learnt: Learnt, rng: torch.Generator) -> np.ndarray:
         """[BLOCK, *shape]; all randomness comes from `rng`, a CPU generator."""
-        raise NotImplementedError
 
     def fit(
         self,
@@ -107,6 +110,12 @@ class BlockGenerator:
         if self._learnt is None:
             raise InputError(f"a generator ({self.name}) that has not been fitted", "a call of fit or load first")
         return self._learnt
+
+    @property
+    def parameters(self) -> int:
+        """Trained numbers of the network that draws; 0 without one."""
+        kept = self._ready().tensors
+        return sum(kept[name].numel() for name in kept if name.split(".")[0] in ("generator", "network"))
 
     @torch.inference_mode()
     def sample(self, count: int, seed: int, first: int = 0, quiet: bool = True) -> np.ndarray:
@@ -151,17 +160,12 @@ class BlockGenerator:
             if meta["generator"] != cls.name:
                 raise KeyError(meta["generator"])
             self = cls(**meta["options"])
-            self.device = _device(device)
+            self.device = pick_device(device)
             self._take(Learnt(tuple(meta["shape"]), str(np.dtype(meta["dtype"])), tensors, meta["settings"]))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             expected = f"a {cls.name} generator of this version of swell"
             raise InputError(f"{path} ({error})", expected, "make it again") from None
         return self
-
-
-def _device(name: str) -> torch.device:
-    """A GPU for "auto", where there is one."""
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
 
 def flat_codec(samples: np.ndarray, components: int) -> Codec:

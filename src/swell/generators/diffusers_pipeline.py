@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from swell.console import Progress
+from swell.devices import pick_device
 from swell.errors import InputError
 from swell.files import read_json, sha256_of
 from swell.ledger import Cost, counted_flops, timed
@@ -76,9 +77,7 @@ class DiffusersPipeline:
             raise _unfit(self.path, f"weights missing, {loaded['missing_keys'][0]} among them")
         _check_unet(self.path, unet, scheduler)
         _check_scheduler(self.path, scheduler)
-        self.device = torch.device(
-            ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device,
-        )
+        self.device = pick_device(device)
         self._unet = unet.float().to(self.device).eval()
         side = unet.config.sample_size
         height, width = (side, side) if isinstance(side, int) else side
@@ -90,6 +89,11 @@ class DiffusersPipeline:
         self.options: dict[str, Any] = {"path": str(path), "evaluations": self.evaluations}
         self.cost, self.sampling_cost = Cost(), Cost()
         self.history: list[dict[str, float]] = []
+
+    @property
+    def parameters(self) -> int:
+        """Trained numbers of the network."""
+        return sum(p.numel() for p in self._unet.parameters())
 
     @property
     def chunk(self) -> int:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from swell.console import Progress
+from swell.devices import pick_device
 from swell.errors import InputError, suggest
 from swell.generators.codec import Codec
 from swell.generators.fitting import Budget, Decay, Training, run_training
@@ -134,8 +135,7 @@ class Diffusion:
         }
         self.objective = OBJECTIVES[objective]()
         self._integrate = SAMPLERS[sampler]
-        has_gpu = torch.cuda.is_available()
-        self.device = torch.device(("cuda" if has_gpu else "cpu") if device == "auto" else device)
+        self.device = pick_device(device)
         on_gpu = self.device.type == "cuda"
         self._dtype = torch.bfloat16 if precision == "bf16" or (precision == "auto" and on_gpu) else torch.float32
         self._compile = on_gpu if compile is None else compile
@@ -354,6 +354,11 @@ class Diffusion:
                 for b in blocks
             ]
         )
+
+    @property
+    def parameters(self) -> int:
+        """Trained numbers of the network."""
+        return sum(p.numel() for p in self._ready().network.parameters())
 
     def sampler_settings(self) -> dict[str, Any]:
         names = ("objective", "sampler", "evaluations", "sigma_min", "sigma_max")

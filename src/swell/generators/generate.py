@@ -29,6 +29,7 @@ from swell.data.gen import (
     write_shard,
 )
 from swell.data.source import Provenance, Source
+from swell.devices import pick_device
 from swell.errors import InputError, suggest
 from swell.files import new_folders, read_json, sha256_of, write_json
 from swell.generators import GENERATORS, Generator, load_generator
@@ -296,7 +297,9 @@ class _Making:
             closest = np.array(quality["nearest_pairs"])  # [n, 2]
             write_pairs(folder / "nearest.png", generated[closest[:, 0]], self.train_set[closest[:, 1]])
         ledger.note_memory()
-        write_json(folder / "ledger.json", ledger.to_dict())
+        each = 1000 * ledger.sampling.seconds / max(ledger.sampling.samples_generated, 1)
+        extra = {"parameters": self.model.parameters, "seconds_per_1000_samples": each}
+        write_json(folder / "ledger.json", {**ledger.to_dict(), **extra})
         weights = folder / "generator.safetensors"
         write_manifest(
             folder,
@@ -305,7 +308,7 @@ class _Making:
             dtype=str(self.source.samples.dtype),
             seed=self.seed,
             settings=self.work.settings,
-            generator_sha256=sha256_of(weights) if weights.exists() else "",
+            generator_sha256=sha256_of(weights) if weights.exists() else getattr(self.model, "sha256", ""),
             sampler=self.model.sampler_settings(),
             provenance=self.provenance,
         )
@@ -375,6 +378,6 @@ def default_seconds(shape: tuple[int, ...]) -> float:
     """The training budget where the user names none: what shows fair samples on two cores, not the best
     ones. With a GPU, ten minutes for images.
     """
-    if torch.cuda.is_available() and len(shape) == 3 and min(shape[1:]) >= 16:
+    if pick_device().type == "cuda" and len(shape) == 3 and min(shape[1:]) >= 16:
         return 600.0
     return 60.0 if math.prod(shape) <= 256 else 180.0

@@ -70,7 +70,8 @@ MEANING = {
     "copy_quantile": "the share of unseen real samples that counts as suspiciously close: 1 %, or what 10 samples need",
     "exact_copies": "share of generated samples equal to a training sample in every value",
     "nearest_pairs": "the generated samples closest to a training sample in values, as index pairs (generated, train)",
-    "spaces": "the first six in each feature space; above stand those of the reference encoder's",
+    "spaces": "the first six in each feature space, and the Frechet distance itself; above stand the reference "
+    "encoder's",
     "note": "where another space sees a difference that the reference encoder overlooks, or the reverse",
     "verdict": f"good: c2st <= {GOOD['c2st']:g}, coverage_ratio >= {GOOD['coverage_ratio']:g} and copy_excess < "
     f"{GOOD['copy_excess']:g}, and no note; poor: c2st > {POOR['c2st']:g}, coverage_ratio < "
@@ -114,7 +115,7 @@ def judge(
     if features is not None:
         encoded["user"] = (_user_features(features, real), _user_features(features, some))
     spaces = {name: _compare(a, b, seed) for name, (a, b) in encoded.items()}
-    headline = {name: value for name, value in spaces["reference"].items() if name != "dimensions"}
+    headline = {name: value for name, value in spaces["reference"].items() if name in MEANING}
 
     a, b = encoded["reference"]
     n = min(len(a) // 2, len(b))
@@ -163,7 +164,7 @@ def verdict_of(c2st: float, coverage_ratio: float, copy_excess: float, note: str
 
 
 def _compare(real: Tensor, generated: Tensor, seed: int) -> dict[str, float]:
-    """The six scores of one feature space, real [N, D] in random order and generated [M, D].
+    """The scores of one feature space, real [N, D] in random order and generated [M, D].
 
     Real samples are split into halves; generated samples and one half, equally many, take turns to be
     compared with the other. Frechet distances, which lean on the split most, are summed over several.
@@ -180,6 +181,7 @@ def _compare(real: Tensor, generated: Tensor, seed: int) -> dict[str, float]:
     return {
         "dimensions": real.shape[1],
         "c2st": classifier_test(real, generated, seed=seed).accuracy,
+        "frechet_distance": frechet / SPLITS,
         "frechet_ratio": _ratio(frechet, frechet_real),
         "kernel_distance_ratio": max(1 + _ratio(kernel.value, kernel.floor), 0.0),
         "density_ratio": _ratio(density, density_real),

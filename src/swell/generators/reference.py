@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swell.console import Progress
+from swell.devices import pick_device
 from swell.errors import InputError
 from swell.methods.simclr import nt_xent
 from swell.nets.backbones import BACKBONES
@@ -56,9 +57,7 @@ class Reference:
     """
 
     def __init__(self, shape: tuple[int, ...], device: torch.device | str = "cpu") -> None:
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.shape, self.device = tuple(shape), torch.device(device)
+        self.shape, self.device = tuple(shape), pick_device(str(device))
         self.network = _network(self.shape).to(self.device).eval()
         inputs = (1, self.shape[0], 1, 1) if len(shape) == 3 else (1, self.shape[0])
         self._parts = {  # beside the weights

@@ -32,6 +32,10 @@ class Generator(Protocol):
     sampling_cost: Cost  # of all draws so far
     history: list[dict[str, float]]  # rows {"step", "seconds", "train_loss", "held_out_loss", ...}
 
+    @property
+    def parameters(self) -> int:
+        """Trained numbers of the network that draws; 0 without one."""
+
     def fit(
         self,
         samples: np.ndarray,

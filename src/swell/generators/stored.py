@@ -23,6 +23,9 @@ class Ready(Protocol):
     sampling_cost: Cost
     history: list[dict[str, float]]
 
+    @property
+    def parameters(self) -> int: ...
+
     def sample(self, count: int, seed: int, first: int = 0, quiet: bool = True) -> np.ndarray: ...
 
     def sampler_settings(self) -> dict[str, Any]: ...
@@ -36,6 +39,7 @@ class Stored:
         self.options: dict[str, Any] = {"samples": source.fingerprint}
         self.cost, self.sampling_cost = Cost(), Cost()
         self.history: list[dict[str, float]] = []
+        self.parameters = 0  # not known
 
     def sample(self, count: int, seed: int, first: int = 0, quiet: bool = True) -> np.ndarray:
         """Samples first .. first + count - 1; the seed changes nothing. Raises InputError where there are fewer."""

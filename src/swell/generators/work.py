@@ -115,7 +115,13 @@ class Work:
         shutil.rmtree(old, ignore_errors=True)
 
     def abandon(self) -> None:
-        """After a failure: take the folder away again where it holds nothing that took long to make."""
+        """After a failure: take the folder away again where it holds nothing that took long to make and nobody else
+        works in it.
+        """
+        for lock in self.folder.glob("*.lock"):
+            with self.claim(lock.name.removesuffix(".lock")) as mine:
+                if not mine:
+                    return
         valuable = any((self.folder / name).exists() for name in ("generator.safetensors", "training.pt"))
         if not valuable and not any(self.folder.glob("shard-*.npz")):
             shutil.rmtree(self.folder, ignore_errors=True)

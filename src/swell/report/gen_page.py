@@ -36,7 +36,8 @@ SPACES = {
 def write_gen_report(gen: Path, real: Source) -> None:
     """Write GEN/report.html; `real` is what the generator learnt from."""
     quality, manifest = read_json(gen / "quality.json"), read_manifest(gen)
-    ledger, provenance = Ledger.from_dict(_plain(read_json(gen / "ledger.json"))), manifest["provenance"]
+    written, provenance = read_json(gen / "ledger.json"), manifest["provenance"]
+    ledger = Ledger.from_dict(written)
     train = real.samples[split_held_out(len(real), manifest["seed"])[0]]
     generated = first_samples(gen, manifest["shards"], 5000)
     write_report(
@@ -45,7 +46,7 @@ def write_gen_report(gen: Path, real: Source) -> None:
             title=f"Generated samples: {gen.resolve().name}",
             verdict=f"{quality['verdict'].capitalize()}: {ADVICE[quality['verdict']]} {quality['verdict_reason']}",
             facts=[
-                ("made by", f"{manifest['generator']}, which saw {quality['real'] - quality['held_out']:,} samples"),
+                ("made by", _maker_words(manifest["generator"], written["parameters"], quality)),
                 ("samples", f"{manifest['count']:,} of {' x '.join(map(str, manifest['shape']))}"),
                 ("training", _cost_words(ledger.generator_training)),
                 ("sampling", _sampling_words(ledger.sampling)),
@@ -61,12 +62,13 @@ def write_gen_report(gen: Path, real: Source) -> None:
     )
 
 
-def _plain(value: dict[str, Any]) -> dict[str, Any]:
-    return {name: part for name, part in value.items() if name not in ("total", "real_share")}
-
-
 def _without_none(value: dict[str, Any]) -> dict[str, Any]:
     return {k: _without_none(v) if isinstance(v, dict) else v for k, v in value.items() if v is not None}
+
+
+def _maker_words(generator: str, parameters: int, quality: dict[str, Any]) -> str:
+    size = f" of {parameters:,} parameters" if parameters else ""
+    return f"{generator}{size}, set against {quality['real'] - quality['held_out']:,} training samples"
 
 
 def _cost_words(cost: Cost) -> str:
@@ -95,7 +97,7 @@ def _notices(provenance: dict[str, Any], quality: dict[str, Any]) -> list[str]:
 def _spaces_table(quality: dict[str, Any]) -> Table:
     rows: list[dict[str, Cell]] = []
     for name, space in quality["spaces"].items():
-        numbers: dict[str, Cell] = {key: space[key] for key in space if key != "dimensions"}
+        numbers: dict[str, Cell] = {key: space[key] for key in space if key in quality["meaning"]}
         rows.append({"name": SPACES[name], **numbers, "c2st": 100 * space["c2st"]})
     meaning, columns = quality["meaning"], [Column("name", "seen by", better=None)]
     columns.append(Column("c2st", "told apart", meaning["c2st"], "%", "low"))

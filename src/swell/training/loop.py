@@ -26,6 +26,7 @@ from swell.checkpoint import load_checkpoint, save_checkpoint
 from swell.console import Progress, say, warn
 from swell.data.mixture import Mixture
 from swell.data.source import Source
+from swell.devices import pick_device
 from swell.errors import InputError
 from swell.files import write_bytes, write_json, write_text
 from swell.ledger import Cost, Ledger, counted_flops
@@ -36,7 +37,7 @@ from swell.recipes import Recipe
 from swell.seeding import seed_for
 from swell.training.allocator import memory_reused
 from swell.training.folder import Metrics, claimed, open_folder, write_recipe
-from swell.training.machine import describe_machine, memory_told, pick_device, pick_precision
+from swell.training.machine import describe_machine, memory_told, pick_precision
 from swell.training.optim import make_optimizer
 from swell.training.step import Stepper, on_device
 from swell.training.watchdog import Diverged, Watchdog

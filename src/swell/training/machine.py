@@ -12,25 +12,11 @@ from typing import Any
 
 import torch
 
+from swell.devices import pick_device
 from swell.errors import InputError
 from swell.threads import all_cores
 
 MIN_CHANNELS_FOR_BF16 = 16  # below, autocast's casts cost a CPU more than its bf16 kernels save
-
-
-def pick_device(name: str = "auto") -> torch.device:
-    """`auto` (the GPU if there is one), `cpu`, `cuda`, `cuda:1`. Raises InputError for one this machine lacks."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        if device.type not in ("cpu", "cuda"):
-            raise RuntimeError("neither cpu nor cuda")
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0][:80]
-        raise InputError(f"device {name!r} ({reason})", "a device of this machine", "see `swell doctor`") from None
-    return device
 
 
 @contextmanager
