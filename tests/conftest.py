@@ -60,3 +60,10 @@ def tiny():
 
 SWELL = [sys.executable, "-m", "swell"]
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def quick_reference(request, monkeypatch):
+    """A reference encoder of ten steps, where it is not the thing that is tested: its training takes seconds."""
+    if request.path.stem not in ("test_reference", "test_quality", "test_filtering", "test_diffusion"):
+        monkeypatch.setattr("swell.generators.reference.default_steps", lambda shape, count: 10)

@@ -18,8 +18,9 @@ from swell.generators.work import Work, publish, share_of_work
 
 COMMAND = """
 import sys
-from swell.generators import work, generate
+from swell.generators import generate, reference
 generate.SHARD_SIZE = 64
+reference.default_steps = lambda shape, count: 10
 from swell.verbs import generate as make
 make("builtin:digits", sys.argv[1], count=int(sys.argv[2]), steps=20, generator="vae", quiet=True, report=False,
      options={"width": 16, "depth": 1}, filter=0.2)

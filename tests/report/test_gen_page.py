@@ -35,7 +35,7 @@ def test_verdict_costs_and_closest_pairs_are_there(tmp_path: Path, vectors: bool
 
 def test_labels_and_filters_are_told_first(tmp_path: Path) -> None:
     data = source(False, labels_used=True)
-    out = generate(data, tmp_path / "gen", generator="mixup", count=200, filter_share=0.2, quiet=True)
+    out = generate(data, tmp_path / "gen", generator="shuffled", count=200, filter_share=0.2, quiet=True)
     write_gen_report(out, data)
     page = (out / "report.html").read_text()
     assert page.index("Labels helped to make these samples") < page.index("How like real samples are they?")

@@ -22,7 +22,7 @@ from swell.devices import pick_device
 from swell.errors import InputError, suggest
 from swell.generators.codec import Codec
 from swell.generators.fitting import Budget, Decay, Training, run_training
-from swell.generators.networks import ResidualMLP, UNet
+from swell.generators.networks import U_NETS, NetworkName, ResidualMLP, UNet, suited_network
 from swell.generators.objectives import (
     OBJECTIVES,
     SIGMA_DATA,
@@ -41,19 +41,8 @@ from swell.generators.samplers import SAMPLERS
 from swell.ledger import Cost, counted_flops, timed
 from swell.seeding import generator_for, seed_for
 
-NetworkName = Literal["auto", "mlp", "pca_mlp", "p2_tiny", "p4_tiny", "p2_small", "p2_128", "p2_192", "unet"]
-
-U_NETS = {  # side of patches, features, depth
-    "p2_tiny": (2, 64, 1),
-    "p4_tiny": (4, 64, 1),
-    "p2_small": (2, 64, 2),
-    "p2_128": (2, 128, 2),
-    "p2_192": (2, 192, 2),
-    "unet": (1, 64, 2),
-}
 CHECKPOINT_SECONDS = 60.0
 NOISE_BLOCK = 32  # on a CPU, starting noise is drawn for this many consecutive samples at once
-LARGEST_RAW_VECTOR = 256  # longer ones go through a PCA before the MLP
 
 
 @dataclass(frozen=True)
@@ -242,21 +231,10 @@ class Diffusion:
         if name in U_NETS and len(shape) != 3:
             raise InputError(f"network {name} for vectors", "network mlp or pca_mlp", "leave it at auto")
         if name == "auto":
-            name = self._suited(shape)
+            name = suited_network(shape, self.device.type == "cuda")
         if self.options["flip"] and name not in U_NETS:
             raise InputError(f"flip with network {name}", f"one of {', '.join(U_NETS)}", "leave flip out")
         return name
-
-    def _suited(self, shape: tuple[int, ...]) -> NetworkName:
-        if len(shape) == 3 and min(shape[1:]) >= 8:
-            patch = math.gcd(*shape[1:], 4)  # 1, 2 or 4
-            if self.device.type == "cuda" and patch > 1 and min(shape[1:]) >= 16:
-                return "p2_128"
-            if max(shape[1:]) <= 16 and patch > 1:
-                return "p2_tiny"
-            if max(shape[1:]) <= 32 and patch == 4:
-                return "p4_tiny"
-        return "mlp" if math.prod(shape) <= LARGEST_RAW_VECTOR else "pca_mlp"
 
     def _fresh(self, samples: np.ndarray, seed: int) -> _Fitted:
         name = self.network_for(samples.shape[1:])

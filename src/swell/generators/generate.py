@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args, get_type_hints
 
 import numpy as np
 import torch
@@ -346,10 +346,14 @@ def make_generator(name: str, options: dict[str, Any]) -> Generator:
     for option in options:
         if option not in known:
             raise InputError(f"option {option!r} of generator {name}", "a known option", suggest(option, known))
-    try:
-        return GENERATORS[name](**options)
-    except TypeError as error:  # text where a number belongs
-        raise InputError(f"options {options} of generator {name} ({error})", "values of the right kind", "") from None
+    hints = get_type_hints(GENERATORS[name].__init__)
+    for option, value in options.items():
+        kinds = [kind for kind in get_args(hints[option]) or (hints[option],) if isinstance(kind, type)]
+        fits = isinstance(value, tuple(kinds)) or (isinstance(value, int) and float in kinds)
+        if kinds and (not fits or (isinstance(value, bool) and bool not in kinds)):
+            names = " or ".join("nothing" if kind is type(None) else kind.__name__ for kind in kinds)
+            raise InputError(f"option {option} {value!r} of generator {name}", f"a value of the right kind, {names}")
+    return GENERATORS[name](**options)
 
 
 def options_of(name: str) -> list[str]:

@@ -8,12 +8,38 @@ its best linear guess.
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swell.errors import InputError
+
+NetworkName = Literal["auto", "mlp", "pca_mlp", "p2_tiny", "p4_tiny", "p2_small", "p2_128", "p2_192", "unet"]
+
+U_NETS = {  # side of patches, features, depth
+    "p2_tiny": (2, 64, 1),
+    "p4_tiny": (4, 64, 1),
+    "p2_small": (2, 64, 2),
+    "p2_128": (2, 128, 2),
+    "p2_192": (2, 192, 2),
+    "unet": (1, 64, 2),
+}
+LARGEST_RAW_VECTOR = 256  # longer ones go through a PCA before the MLP
+
+
+def suited_network(shape: tuple[int, ...], on_gpu: bool) -> NetworkName:
+    """What samples of `shape` get where the user names no network."""
+    if len(shape) == 3 and min(shape[1:]) >= 8:
+        patch = math.gcd(*shape[1:], 4)  # 1, 2 or 4
+        if on_gpu and patch > 1 and min(shape[1:]) >= 16:
+            return "p2_128"
+        if max(shape[1:]) <= 16 and patch > 1:
+            return "p2_tiny"
+        if max(shape[1:]) <= 32 and patch == 4:
+            return "p4_tiny"
+    return "mlp" if math.prod(shape) <= LARGEST_RAW_VECTOR else "pca_mlp"
 
 
 class NoiseEmbedding(nn.Module):

@@ -45,8 +45,8 @@ SPLITS = 4
 UNSEEN_BELOW = 10  # the ratio to the share of only 5 samples is often above 2 by chance
 DISAGREEMENT = 0.15  # of a space's c2st with the reference's, above which the note says so
 
-GOOD = {"c2st": 0.60, "coverage_ratio": 0.90, "copy_excess": 2.0}
-POOR = {"c2st": 0.80, "coverage_ratio": 0.60, "copy_excess": 5.0}
+GOOD = {"c2st": 0.60, "coverage_ratio": 0.90, "copy_excess": 2.0, "exact_copies": 0.01}
+POOR = {"c2st": 0.80, "coverage_ratio": 0.60, "copy_excess": 5.0, "exact_copies": 0.10}
 
 MEANING = {
     "c2st": "held-out accuracy of the better of two classifiers (logistic, 5 nearest) at telling generated "
@@ -74,8 +74,9 @@ MEANING = {
     "encoder's",
     "note": "where another space sees a difference that the reference encoder overlooks, or the reverse",
     "verdict": f"good: c2st <= {GOOD['c2st']:g}, coverage_ratio >= {GOOD['coverage_ratio']:g} and copy_excess < "
-    f"{GOOD['copy_excess']:g}, and no note; poor: c2st > {POOR['c2st']:g}, coverage_ratio < "
-    f"{POOR['coverage_ratio']:g} or copy_excess >= {POOR['copy_excess']:g}; usable: the rest",
+    f"{GOOD['copy_excess']:g}, at most {100 * GOOD['exact_copies']:g} % exact copies beyond those among unseen real "
+    f"samples, and no note; poor: c2st > {POOR['c2st']:g}, coverage_ratio < {POOR['coverage_ratio']:g}, copy_excess >= "
+    f"{POOR['copy_excess']:g} or exact copies above {100 * POOR['exact_copies']:g} %; usable: the rest",
     "verdict_reason": "what decided it",
 }
 
@@ -122,7 +123,8 @@ def judge(
     twins, twins_real = duplicates(b[:n], a[:n], a[n : 2 * n])
     copies = _copies(some, train, held_out, reference, b)
     note = _note(spaces)
-    verdict, reason = verdict_of(headline["c2st"], headline["coverage_ratio"], copies["copy_excess"], note)
+    exact = copies["exact_copies"] - exact_copies(held_out, train)  # real sets hold twins too
+    verdict, reason = verdict_of(headline["c2st"], headline["coverage_ratio"], copies["copy_excess"], exact, note)
     return {
         "format": "swell-quality-2",
         "real": len(train) + len(held_out),
@@ -140,8 +142,12 @@ def judge(
     }
 
 
-def verdict_of(c2st: float, coverage_ratio: float, copy_excess: float, note: str = "") -> tuple[str, str]:
-    """good, usable or poor, and why, by the rules in MEANING["verdict"]. What another space sees is in `note`."""
+def verdict_of(
+    c2st: float, coverage_ratio: float, copy_excess: float, exact: float = 0.0, note: str = ""
+) -> tuple[str, str]:
+    """good, usable or poor, and why, by the rules in MEANING["verdict"]. `exact` is the share of exact copies beyond
+    that among unseen real samples; what another space sees is in `note`.
+    """
     told = f"a classifier tells generated from real with accuracy {c2st:.2f}"
     covered = f"generated samples cover {coverage_ratio:.2f} of what as many real ones cover"
     copied = f"suspiciously close to training samples {copy_excess:.1f} times as often as unseen real ones"
@@ -151,6 +157,7 @@ def verdict_of(c2st: float, coverage_ratio: float, copy_excess: float, note: str
             (c2st > limits["c2st"], told),
             (coverage_ratio < limits["coverage_ratio"], covered),
             (copy_excess >= limits["copy_excess"], copied),
+            (exact > limits["exact_copies"], f"{100 * exact:.0f} % equal a training sample in every value"),
         ]
         return [reason for missed, reason in misses if missed]
 
