@@ -90,7 +90,7 @@ def test_the_headline_is_the_reference_space_and_others_may_object(digits: np.nd
 
     quality = judge(digits[1200:] & 254, digits[:1000], digits[1000:1200], reference=reference, features=seeing)
     assert set(quality["spaces"]) == {"reference", "random_network", "pca", "user"}
-    assert all(set(scores) == SIX | {"dimensions"} for scores in quality["spaces"].values())
+    assert all(set(scores) == SIX | {"dimensions", "frechet_distance"} for scores in quality["spaces"].values())
     assert all(quality[name] == quality["spaces"]["reference"][name] for name in SIX)
     assert quality["spaces"]["user"]["c2st"] > 0.9
     assert "user tells generated from real" in quality["note"]
