@@ -118,6 +118,8 @@ class Work:
         """After a failure: take the folder away again where it holds nothing that took long to make and nobody else
         works in it.
         """
+        if not os.path.exists(self.folder):
+            return
         for lock in self.folder.glob("*.lock"):
             with self.claim(lock.name.removesuffix(".lock")) as mine:
                 if not mine:
