@@ -18,12 +18,12 @@ from swell.generators.registry import split_held_out
 from swell.ledger import Cost, Ledger
 from swell.report.page import Cell, Chart, Column, Page, Pairs, Series, Table, write_report
 
-PICTURED = 48
+TOLD = ("objective", "sampler", "evaluations", "pipeline", "scheduler", "bandwidth")  # of the sampler's settings
 ADVICE = {
-    "good": "Hard to tell from real samples: worth mixing in.",
-    "usable": "Clearly not real to a classifier, but not absurd: mix them in with a weight, and compare with real data "
+    "good": "hard to tell from real samples: worth mixing in.",
+    "usable": "clearly not real to a classifier, but not absurd: mix them in with a weight, and compare with real data "
     "alone.",
-    "poor": "Easy to tell from real samples: mixing them in will more likely hurt than help.",
+    "poor": "easy to tell from real samples: mixing them in will more likely hurt than help.",
 }
 SPACES = {
     "reference": "encoder trained on the real samples",
@@ -36,6 +36,7 @@ SPACES = {
 def write_gen_report(gen: Path, real: Source) -> None:
     """Write GEN/report.html; `real` is what the generator learnt from."""
     quality, manifest = read_json(gen / "quality.json"), read_manifest(gen)
+    verdict = quality["verdict"]
     written, provenance = read_json(gen / "ledger.json"), manifest["provenance"]
     ledger = Ledger.from_dict(written)
     train = real.samples[split_held_out(len(real), manifest["seed"])[0]]
@@ -44,13 +45,13 @@ def write_gen_report(gen: Path, real: Source) -> None:
         gen / "report.html",
         Page(
             title=f"Generated samples: {gen.resolve().name}",
-            verdict=f"{quality['verdict'].capitalize()}: {ADVICE[quality['verdict']]} {quality['verdict_reason']}",
+            verdict=f"{verdict.capitalize()}: {ADVICE[verdict]} Why: {quality['verdict_reason']}.",
             facts=[
                 ("made by", _maker_words(manifest["generator"], written["parameters"], quality)),
                 ("samples", f"{manifest['count']:,} of {' x '.join(map(str, manifest['shape']))}"),
                 ("training", _cost_words(ledger.generator_training)),
                 ("sampling", _sampling_words(ledger.sampling)),
-                *[(name, str(value)) for name, value in manifest["sampler"].items()],
+                *[(name, str(manifest["sampler"][name])) for name in TOLD if name in manifest["sampler"]],
             ],
             notices=_notices(provenance, quality),
             tables=[_spaces_table(quality), _copies_table(quality)],
@@ -100,10 +101,14 @@ def _spaces_table(quality: dict[str, Any]) -> Table:
         numbers: dict[str, Cell] = {key: space[key] for key in space if key in quality["meaning"]}
         rows.append({"name": SPACES[name], **numbers, "c2st": 100 * space["c2st"]})
     meaning, columns = quality["meaning"], [Column("name", "seen by", better=None)]
-    columns.append(Column("c2st", "told apart", meaning["c2st"], "%", "low"))
-    for key, word in (("frechet_ratio", "Frechet"), ("kernel_distance_ratio", "kernel")):
-        columns.append(Column(key, word, meaning[key], better="low"))
-    for key, word in (("density_ratio", "density"), ("coverage_ratio", "coverage"), ("effective_rank_ratio", "rank")):
+    columns.append(Column("c2st", "told apart", meaning["c2st"], "%", better=None))
+    for key, word in (
+        ("frechet_ratio", "Frechet"),
+        ("kernel_distance_ratio", "kernel"),
+        ("density_ratio", "density"),
+        ("coverage_ratio", "coverage"),
+        ("effective_rank_ratio", "rank"),
+    ):
         columns.append(Column(key, word, meaning[key], better=None))
     return Table(
         "How like real samples are they?",
@@ -116,11 +121,10 @@ def _spaces_table(quality: dict[str, Any]) -> Table:
 
 def _copies_table(quality: dict[str, Any]) -> Table:
     names = ("copy_excess", "copy_distance_ratio", "exact_copies", "duplicates", "duplicates_real")
-    rows: list[dict[str, Cell]] = [
-        {"name": name.replace("_", " "), "value": quality[name], "means": quality["meaning"][name]} for name in names
-    ]
-    columns = [Column("name", "are they copies?", better=None), Column("value", "value", better=None)]
-    return Table("Are they copies?", [*columns, Column("means", "meaning", better=None)], rows)
+    columns = [Column("name", "samples", better=None)]
+    columns += [Column(name, name.replace("_", " "), quality["meaning"][name], better=None) for name in names]
+    row: dict[str, Cell] = {"name": "generated", **{name: quality[name] for name in names}}
+    return Table("Are they copies?", columns, [row])
 
 
 def _curves(history: list[dict[str, float]]) -> list[Chart]:
