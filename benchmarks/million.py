@@ -58,14 +58,14 @@ def undisturbed(out: Path, args: argparse.Namespace) -> tuple[float, list[tuple[
     return time.perf_counter() - began, seen
 
 
-def killed(out: Path, args: argparse.Namespace, seconds: float) -> list[int]:
-    """How many shards were there at each kill."""
+def killed(out: Path, args: argparse.Namespace) -> list[int]:
+    """How many shards were there at each kill: at random numbers of shards, a random moment after each came."""
     rng, at = random.Random(0), []
-    for _ in range(args.kills):
+    for wanted in sorted(rng.sample(range(args.count // 10_000), args.kills)):
         process = start(out, args)
-        time.sleep(rng.uniform(0.1, 0.9) * seconds)
-        if process.poll() is not None:
-            break  # it was quicker than the kill
+        while shards(out) < wanted and process.poll() is None:
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 2))
         process.kill()
         process.wait()
         at.append(shards(out))
@@ -84,7 +84,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="swell-million-", dir=os.environ.get("TMPDIR")))
     try:
         seconds, memory = undisturbed(folder / "whole", args)
-        at = killed(folder / "killed", args, 0.6 * seconds)
+        at = killed(folder / "killed", args)
         pair = [start(folder / "pair", args) for _ in range(2)]
         codes = [process.wait() for process in pair]
         digests = {
@@ -95,7 +95,9 @@ def main() -> None:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     equal = codes == [0, 0] and digests["whole"] == digests["killed"] == digests["pair"]
-    last = max(there for there, _ in memory)
+    last = (
+        max(there for there, _ in memory) - 1
+    )  # when all are there the verdict has begun, which needs memory of its own
     first_mib = [m for there, m in memory if there == 1]
     last_mib = [m for there, m in memory if there == last]
     growth = (sum(last_mib) / len(last_mib)) / (sum(first_mib) / len(first_mib))
