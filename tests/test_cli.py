@@ -175,6 +175,7 @@ def test_samples_from_outside_are_judged_and_tell_their_origin(capsys, tmp_path)
         (("--options", "width"), "name=value"),
         (("--options", "widht=3"), "did you mean 'width'"),
         (("--options", "width=many"), "right kind"),
+        (("--options", "count=5"), "'count'"),
         (("--labels-used", "no"), "--from"),
         (("--filter", "1.5"), "0.2"),
         (("--sampler", "euler"), "sampler"),

@@ -66,8 +66,8 @@ def generate(
     Raises:
         InputError: for data, options or folders that do not fit.
     """
+    from swell.generators.generate import check_option_names, options_of
     from swell.generators.generate import generate as make
-    from swell.generators.generate import options_of
 
     check_budget(steps=steps, minutes=minutes)
     check_seed(seed)
@@ -78,6 +78,7 @@ def generate(
         told = {"--trained-on": trained_on, "--labels-used": labels_used, "--filtered": filtered}
         if stray := [name for name, value in told.items() if value is not None]:
             raise InputError(f"{stray[0]} without --from", "samples from outside to speak of", "give --from PATH")
+        check_option_names(generator, options or {})  # before they meet our own arguments' names
         known = {"device": device} if "device" in options_of(generator) else {}
         origin = {"generator": generator, **(options or {}), **known}
     else:

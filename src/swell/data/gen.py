@@ -73,20 +73,25 @@ def new_gen(out: Path | str, *, force: bool = False) -> Iterator[Path]:
             with told_as_input_error(out):
                 made.mkdir()
             yield made
-            with told_as_input_error(out):
-                if out.exists():
-                    out.replace(old)
-                try:
-                    made.replace(out)
-                except BaseException:  # a Ctrl-C here must not cost the earlier samples either
-                    if old.exists():
-                        old.replace(out)
-                    raise
+            swap_in(made, out, old)
         except InputError as error:  # names the place the user knows, not the temporary one
             given = error.given.replace(str(made), str(out))
             raise InputError(given, error.expected, error.todo) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def swap_in(made: Path, out: Path, old: Path) -> None:
+    """Rename the finished folder `made` to `out`; what `out` held before goes to `old`, and back where that fails."""
+    with told_as_input_error(out):
+        if out.exists():
+            out.replace(old)
+        try:
+            made.replace(out)
+        except BaseException:  # a Ctrl-C here must not cost the earlier samples either
+            if old.exists() and not out.exists():
+                old.replace(out)
+            raise
 
 
 def shard_name(number: int) -> str:

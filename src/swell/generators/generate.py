@@ -342,10 +342,7 @@ def renumbered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def make_generator(name: str, options: dict[str, Any]) -> Generator:
     """The untrained generator `name`. Raises InputError for unknown names and options."""
-    known = options_of(name)
-    for option in options:
-        if option not in known:
-            raise InputError(f"option {option!r} of generator {name}", "a known option", suggest(option, known))
+    check_option_names(name, options)
     hints = get_type_hints(GENERATORS[name].__init__)
     for option, value in options.items():
         kinds = [kind for kind in get_args(hints[option]) or (hints[option],) if isinstance(kind, type)]
@@ -354,6 +351,14 @@ def make_generator(name: str, options: dict[str, Any]) -> Generator:
             names = " or ".join("nothing" if kind is type(None) else kind.__name__ for kind in kinds)
             raise InputError(f"option {option} {value!r} of generator {name}", f"a value of the right kind, {names}")
     return GENERATORS[name](**options)
+
+
+def check_option_names(name: str, options: dict[str, Any]) -> None:
+    """Raises InputError for an option that generator `name` does not have."""
+    known = options_of(name)
+    for option in options:
+        if option not in known:
+            raise InputError(f"option {option!r} of generator {name}", "a known option", suggest(option, known))
 
 
 def options_of(name: str) -> list[str]:

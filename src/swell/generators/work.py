@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from swell.console import say
-from swell.data.gen import is_gen, read_manifest
+from swell.data.gen import is_gen, read_manifest, swap_in
 from swell.errors import InputError
 from swell.files import atomic_path, read_json, told_as_input_error, write_json
 
@@ -103,15 +103,7 @@ class Work:
             if path.suffix in (".lock", ".tmp") or path.name in _SCAFFOLD or path.name.endswith(".row.json"):
                 path.unlink()
         old = self.out.with_name(f".{self.out.name}.old.tmp")
-        with told_as_input_error(self.out):
-            if self.out.exists():
-                self.out.replace(old)
-            try:
-                self.folder.replace(self.out)
-            except BaseException:  # a Ctrl-C here must not cost the earlier samples
-                if old.exists() and not self.out.exists():
-                    old.replace(self.out)
-                raise
+        swap_in(self.folder, self.out, old)
         shutil.rmtree(old, ignore_errors=True)
 
     def abandon(self) -> None:
