@@ -108,19 +108,27 @@ class Pretrain:
 
     data: str = argument("folder of images, .npz, .npy, builtin:NAME or a GEN folder")
     out: str = option("RUN folder to write")
-    method: str | None = option("which method; see `swell methods`", None, "the recipe's")
+    method: str | None = option("which method, see `swell methods`; or your own, file.py:Name", None, "the recipe's")
+    preset: str | None = option("how to train it: small (to 64 pixels), large, short (few epochs)", None, "by size")
+    options: str | None = option("settings of the method: temperature=0.5,hidden=512", None)
     inflate: str | None = option("GEN folder to mix in", None)
     weight: str | None = option("one real sample counts as this many generated ones", None, "the recipe's")
     strength: str | None = option("how hard the views distort: weak, strong or 0 to 1", None, "the recipe's")
     steps: int | None = option("budget in steps", None, "the recipe's")
     epochs: float | None = option("budget in passes over as many samples as DATA holds", None, "the recipe's")
-    minutes: float | None = option("budget in minutes", None, "the recipe's")
+    minutes: float | None = option("budget in minutes; 0.5 is 30 seconds", None, "the recipe's")
+    patches: int | None = option("budget in views (patches) processed", None, "the recipe's")
+    flops: float | None = option("budget in FLOPs", None, "the recipe's")
     recipe: str = option("name or TOML file; options given here go first", "default")
     batch_size: int | None = option("samples of a batch", None, "the recipe's")
     backbone: str | None = option("conv6, resnet18, resnet34 or resnet50", None, "the recipe's")
     width: float | None = option("multiplier of the backbone's channels", None, "the recipe's")
     views: str | None = option("view preset; see `swell recipes --views`", None, "the recipe's")
+    view_count: int | None = option("views of each sample, in the plan's first group", None, "the plan's")
+    view_chunk: int | None = option("views encoded at once, for less memory", None, "all")
+    optimizer: str | None = option("lars, sgd or adamw", None, "the recipe's")
     learning_rate: float | None = option("of the global batch", None, "the recipe's")
+    weight_decay: float | None = option("of matrices; biases and norms have none", None, "the recipe's")
     precision: str | None = option("fp32, bf16 or auto", None, "the recipe's")
     size: int | None = option("side in pixels the images are resized to", None, "from the data")
     max_bad: float = option("largest share of unreadable files to accept", 0.01)
@@ -135,8 +143,10 @@ class Pretrain:
     def __call__(self) -> Result:
         from swell.verbs import pretrain
 
-        options = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("json_", "compile")}
-        run = pretrain(**options, compile=self.compile or None)
+        own = ("json_", "compile", "options")
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in own}
+        settings = assignments("--options", self.options) or None
+        run = pretrain(**given, method_options=settings, compile=self.compile or None)
         ledger = run.ledger
         cost = ledger.pretraining
         last = run.metrics[-1] if run.metrics else {}

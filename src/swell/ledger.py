@@ -29,7 +29,9 @@ class Cost:
     samples_real: int = 0  # real samples processed
     samples_generated: int = 0  # generated samples processed (or made, while sampling)
     views: int = 0  # views rendered
-    forwards: int = 0  # samples or views sent forward through a network
+    forwards: int = 0  # samples or views sent forward through the network that is trained, or evaluated
+    teacher_forwards: int = 0  # and through a teacher
+    pixels: int = 0  # height x width of all of these
 
     def add(self, other: Cost) -> None:
         for f in fields(self):

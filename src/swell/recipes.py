@@ -17,27 +17,33 @@ from swell.files import read_toml
 from swell.registry import Registry
 from swell.views.plan import VIEWS, ViewPlan
 
-MOST = {"steps": 10**9, "epochs": 10**6, "minutes": 10**6}  # two years; more is a slip of the keyboard
+# Two years of minutes; more is a slip of the keyboard.
+MOST = {"steps": 10**9, "epochs": 10**6, "minutes": 10**6, "patches": 10**14, "flops": 1e26}
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Everything that decides the weights of a run, given the data. `recipe.toml` holds it resolved."""
 
-    method: str = "simclr"
+    method: str = "simclr"  # a name, or file.py:Name
+    preset: str = "auto"  # small, large or short: how to train that method; auto: by the size of the samples
     method_options: dict[str, Any] = field(default_factory=dict)  # settings of the method, by name
     backbone: str = "auto"  # conv6 up to 16 pixels, resnet18 above
     width: float = 1.0  # multiplies the backbone's channels
     batch_size: int = 256  # samples of a global batch
-    steps: int | None = None  # the budget: steps, epochs or minutes, exactly one of them
+    steps: int | None = None  # the budget: steps, epochs, minutes, patches or flops, one of them
     epochs: float | None = None  # one epoch = as many samples as DATA holds, real or generated
     minutes: float | None = None
-    optimizer: str = "lars"
-    learning_rate: float = 0.4  # of the global batch
-    weight_decay: float = 1e-4
+    patches: int | None = None  # views processed
+    flops: float | None = None  # of pre-training, as the ledger counts them
+    optimizer: str = "auto"  # lars, sgd, adamw; auto: the preset's
+    learning_rate: float | None = None  # of the global batch; None: the preset's, scaled with the batch
+    weight_decay: float | None = None  # None, here and for the warm-up: the preset's
     momentum: float = 0.9  # of SGD and LARS; beta_1 of AdamW
-    warmup: float = 0.01  # share of the budget
+    warmup: float | None = None  # share of the budget
     views: str | ViewPlan = "auto"  # a preset's name or a plan; auto: the method's own
+    view_count: int | None = None  # views of the plan's first group, instead of what it says
+    view_chunk: int | None = None  # views of a batch encoded at once; the others wait, for less memory
     strength: float = 1.0  # how hard the views distort: 0.5 weak, 1 strong
     weight: float = 1.0  # one real sample counts as this many generated ones
     mixing: str = "stratified"  # or bernoulli
@@ -46,7 +52,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_budget(steps=self.steps, epochs=self.epochs, minutes=self.minutes)
+        check_budget(**{name: getattr(self, name) for name in MOST})
         check_seed(self.seed)
         for name, low, high in (
             ("strength", 0.0, 1.0),
@@ -59,12 +65,19 @@ class Recipe:
             ("batch_size", 2, 10**7),
         ):
             value = getattr(self, name)
+            if value is None and name in ("learning_rate", "weight_decay", "warmup"):
+                continue
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
                 raise InputError(f"{name} {value!r}", f"a number from {low:g} to {high:g}")
+        for name in ("view_count", "view_chunk"):
+            count = getattr(self, name)
+            if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
+                raise InputError(f"{name} {count!r}", "a whole number of at least 1")
         for name, allowed in (
             ("precision", ("auto", "fp32", "bf16")),
             ("mixing", ("stratified", "bernoulli")),
-            ("optimizer", ("lars", "sgd", "adamw")),
+            ("optimizer", ("auto", "lars", "sgd", "adamw")),
+            ("preset", ("auto", "small", "large", "short")),
         ):
             if getattr(self, name) not in allowed:
                 raise InputError(
@@ -97,13 +110,13 @@ class Recipe:
             out["views"] = ViewPlan.from_dict(out["views"])
         for key, item in out.items():
             default = known[key].default
-            whole = {"steps": int, "batch_size": int, "seed": int}.get(key)
+            whole = int if key in ("steps", "batch_size", "seed", "patches", "view_count", "view_chunk") else None
             wrong = (
                 (whole is int and (not isinstance(item, int) or isinstance(item, bool)))
                 or (isinstance(default, str) and key != "views" and not isinstance(item, str))
                 or (isinstance(default, bool) and not isinstance(item, bool))
                 or (key == "method_options" and not isinstance(item, dict))
-                or (key in ("epochs", "minutes") and not isinstance(item, (int, float)))
+                or (key in ("epochs", "minutes", "flops") and not isinstance(item, (int, float)))
             )
             if wrong:
                 raise InputError(
@@ -114,7 +127,7 @@ class Recipe:
     def with_budget(self, **budget: float | None) -> Recipe:
         """The same recipe with the one budget that is not None in `budget`; unchanged if there is none."""
         given = {key: value for key, value in budget.items() if value is not None}
-        none = {"steps": None, "epochs": None, "minutes": None}
+        none = dict.fromkeys(MOST)
         return replace(self, **{**none, **given}) if given else self  # type: ignore[arg-type]
 
 
@@ -125,7 +138,7 @@ def check_budget(**budget: float | None) -> None:
         raise InputError(f"budgets {' and '.join(given)}", f"one of {', '.join(budget)}", "keep one of them")
     for name, value in given.items():
         if not 0 < value <= MOST[name]:
-            most = f"a number above 0, {MOST[name]:,} at most"
+            most = f"a number above 0, {MOST[name]:,.0f} at most"
             raise InputError(f"{name} {value}", most, f"give --{name} with such a number")
 
 
@@ -169,9 +182,9 @@ def read_recipe(path: Path | str) -> tuple[Recipe, dict[str, str], dict[str, dic
     return Recipe.from_dict(stored, str(path)), data, provenance
 
 
-@RECIPES.register("default", "SimCLR for photos of any kind, 100 epochs")
+@RECIPES.register("default", "any method with its own settings, 100 epochs")
 def default() -> Recipe:
-    """SimCLR with strong views, LARS, batch 256, 100 epochs."""
+    """The method's preset for the size of the samples, its own views, batch 256, 100 epochs."""
     return Recipe(epochs=100)
 
 
@@ -221,4 +234,7 @@ def adainf_cifar10() -> Recipe:
     Published with a million generated images and an online probe: 93.4 linear (91.6 without generated data, strong
     views). Not run at full length by us.
     """
-    return Recipe(steps=100_000, batch_size=512, learning_rate=0.4, weight=10.0, strength=0.5)
+    return Recipe(
+        steps=100_000, batch_size=512, optimizer="lars", learning_rate=0.4, weight_decay=1e-4, warmup=0.01,
+        weight=10.0, strength=0.5, preset="small",
+    )  # fmt: skip

@@ -142,6 +142,8 @@ def pretrain(
     steps: int | None = None,
     epochs: float | None = None,
     minutes: float | None = None,
+    patches: int | None = None,
+    flops: float | None = None,
     recipe: str | Recipe = "default",
     seed: int | None = None,
     size: int | None = None,
@@ -168,10 +170,14 @@ def pretrain(
     if not 0 <= checkpoint_seconds < float("inf"):
         raise InputError(f"--checkpoint-seconds {checkpoint_seconds}", "a number from 0 up", "60 is usual")
     base = load_recipe(recipe) if isinstance(recipe, str) else recipe
-    given = {"method": method, "seed": seed, **changes}
+    if method is not None and method != base.method:  # the recipe's settings were for its own method
+        base = replace(base, method=method, method_options={})
+    given = {"seed": seed, **changes}
+    if changes.get("method_options"):
+        given["method_options"] = {**base.method_options, **changes["method_options"]}
     given |= {"weight": _weight(weight), "strength": None if strength is None else strength_number(strength)}
     final = replace(base, **{key: value for key, value in given.items() if value is not None})
-    final = final.with_budget(steps=steps, epochs=epochs, minutes=minutes)
+    final = final.with_budget(steps=steps, epochs=epochs, minutes=minutes, patches=patches, flops=flops)
     if inflate is None and weight is not None:
         raise InputError(
             f"weight {weight} without generated samples", "--inflate GEN beside --weight", "give both or neither"

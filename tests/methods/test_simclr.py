@@ -8,7 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swell.methods.simclr import SimCLR, nt_xent, spread
+from swell.methods.simclr import SimCLR, nt_xent
+from swell.methods.terms import spread
+
+
+class Features(torch.nn.Identity):
+    features = 512
 
 
 def by_loops(z, tau):
@@ -86,6 +91,6 @@ def test_spread_tells_collapse_from_isotropy():
 
 
 def test_the_published_projector():
-    parts = SimCLR().parts(512)
+    parts = SimCLR().parts(Features())
     shapes = [tuple(p.shape) for p in parts.parameters()]
     assert shapes == [(2048, 512), (2048,), (256, 2048), (256,)]  # Linear, ReLU, Linear, no norm

@@ -22,8 +22,9 @@ from swell.ledger import Ledger
 from swell.recipes import Recipe
 from swell.run import Run
 from swell.training import loop
+from swell.training.build import build, resolve
 from swell.training.folder import read_metrics
-from swell.training.loop import Operation, build, pretrain, resolve
+from swell.training.loop import Operation, pretrain
 from swell.training.watchdog import Diverged
 
 QUIET = Operation(quiet=True)
@@ -243,7 +244,7 @@ def test_overflow_in_a_module_is_named_though_weights_are_finite(tiny, real):
     from swell.training.watchdog import first_broken_module
 
     roots = {"encoder": stepper.encoder, **dict(stepper.parts.items())}
-    assert first_broken_module(roots, lambda: stepper.loss(0)[0]) == "the output of projector.2"
+    assert first_broken_module(roots, lambda: stepper.loss(0, 0.0).loss) == "the output of projector.2"
 
 
 def test_collapse_is_warned_of_in_plain_words(tmp_path, tiny, capsys):

@@ -1,43 +1,183 @@
-"""What a method is: settings in a frozen dataclass, and at most five hooks the loop calls."""
+"""What a method is: settings in a frozen dataclass and at most four hooks the loop calls.
+
+    @dataclass(frozen=True)
+    class Mine(Method):
+        temperature: float = 0.5                                   # a field is a setting
+
+        def parts(self, encoder):                                  # what is trained beside the encoder
+            return nn.ModuleDict({"projector": MLP(encoder.features, 512, 128)})
+
+        def loss(self, encoder, parts, views, progress):           # one batch -> loss, scalars to log
+            z = parts["projector"](views.encode(encoder))          # [V, B, D]
+            return Outcome(nt_xent(z, self.temperature), {"z_std": spread(z)})
+
+`swell pretrain DATA --method file.py:Mine` trains with it and `swell.testing.check_method(Mine)` tries it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from swell.errors import InputError
+from swell.nets.backbones import Backbone
 from swell.registry import Registry
-from swell.views.plan import ViewPlan
+from swell.userfile import from_file
+from swell.views.plan import VIEWS, ViewPlan
 
 
-class Method(Protocol):
-    """An objective plus the parts it needs. Implementations are frozen dataclasses; their fields are the settings."""
+@dataclass(frozen=True)
+class Views:
+    """The views of a batch of B samples, V of each over all groups, groups in their order.
+
+    Attributes:
+        groups: one tensor [count * B, ...] a group, as `swell.views.render` makes them: view v of sample b is row
+            v * B + b.
+        roles: what each group is for: "global", "local", ... (see `ViewGroup.role`).
+        batch: B.
+    """
+
+    groups: tuple[Tensor, ...]
+    roles: tuple[str, ...]
+    batch: int
+
+    @property
+    def count(self) -> int:
+        """V, over all groups."""
+        return sum(map(len, self.groups)) // self.batch
+
+    @property
+    def targets(self) -> Views:
+        """The views that may serve as targets: all but the local ones (all, if all are local)."""
+        chosen = [i for i, role in enumerate(self.roles) if role != "local"] or list(range(len(self.groups)))
+        return Views(tuple(self.groups[i] for i in chosen), tuple(self.roles[i] for i in chosen), self.batch)
+
+    @property
+    def target_index(self) -> list[int]:
+        """Where each of the `targets` stands among all V views."""
+        numbers: list[int] = []
+        start = 0
+        keep_all = all(role == "local" for role in self.roles)
+        for group, role in zip(self.groups, self.roles, strict=True):
+            count = len(group) // self.batch
+            numbers += range(start, start + count) if keep_all or role != "local" else []
+            start += count
+        return numbers
+
+    def encode(self, encoder: nn.Module) -> Tensor:
+        """Features [V, B, F] of all views, one backbone pass per resolution."""
+        sizes = [tuple(group.shape[1:]) for group in self.groups]
+        encoded: dict[Any, list[Tensor]] = {}
+        for size in dict.fromkeys(sizes):
+            same = [group for group, s in zip(self.groups, sizes, strict=True) if s == size]
+            counts = [len(group) for group in same]
+            encoded[size] = list(encoder(torch.cat(same) if len(same) > 1 else same[0]).split(counts))
+        return torch.cat([encoded[size].pop(0) for size in sizes]).unflatten(0, (-1, self.batch))
+
+
+class Outcome(NamedTuple):
+    """What `Method.loss` returns."""
+
+    loss: Tensor  # scalar
+    scalars: dict[str, Tensor]  # worth logging, kept on the device; "z_std" is watched for collapse
+    kept: Mapping[str, Tensor] = {}  # for `after_step`: keys for a queue, a teacher's mean output
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How to train a method unless told otherwise."""
+
+    optimizer: str = "lars"
+    learning_rate: float = 0.4  # of batches of 256; scaled with the batch
+    weight_decay: float = 1e-4
+    warmup: float = 0.01  # share of the budget
+    options: Mapping[str, Any] = field(default_factory=dict)  # settings of the method other than its defaults
+    views: str = ""  # a view preset other than the method's own
+
+
+class Method:
+    """An objective and the parts it needs. Subclasses are frozen dataclasses; their fields are the settings.
+
+    `presets` says how to train it: "small" for images of up to 64 pixels, "large" for larger ones, "short" for few
+    epochs or minutes.
+    """
+
+    presets: ClassVar[Mapping[str, Preset]] = {"small": Preset()}
+    collapse_costs: ClassVar[bool] = True  # whether the loss itself is larger when all samples look alike
 
     def views(self, shape: tuple[int, ...]) -> ViewPlan:
         """The view plan at strength 1 for samples of `shape`."""
-        ...
+        return VIEWS["simclr"]()
 
-    def parts(self, features: int) -> nn.ModuleDict:
-        """What is trained beside the encoder: projector, predictor, prototypes."""
-        ...
+    def parts(self, encoder: Backbone) -> nn.ModuleDict:
+        """What belongs to the method beside the encoder (its `features` is the width of its output): projector,
+        predictor, prototypes; also what has a state but no gradient: teacher, queue."""
+        return nn.ModuleDict()
 
-    def loss(self, encoder: nn.Module, parts: nn.ModuleDict, views: list[Tensor], batch: int) -> Outcome:
-        """The loss of one batch; `views` as swell.views.render makes them, one tensor [count * batch, ...] a group."""
-        ...
+    def loss(self, encoder: nn.Module, parts: nn.ModuleDict, views: Views, progress: float) -> Outcome:
+        """The loss of one batch at `progress` in [0, 1] of the budget. It changes no state but batch norm's."""
+        raise NotImplementedError
+
+    def after_step(self, encoder: nn.Module, parts: nn.ModuleDict, kept: Mapping[str, Tensor], progress: float) -> None:
+        """What follows the optimiser's step: move the teacher, fill the queue. `kept` is what the loss kept."""
 
 
-Outcome = tuple[Tensor, dict[str, Tensor]]  # the scalar loss, and scalars worth logging (kept on the device)
-METHODS: Registry[Callable[..., Method]] = Registry("method")
+METHODS: Registry[type[Method]] = Registry("method")
 
 
-def encode_views(encoder: nn.Module, views: list[Tensor]) -> Tensor:
-    """Encode all groups, one backbone pass per resolution: -> [views * batch, features], groups in order."""
-    sizes = [tuple(group.shape[1:]) for group in views]
-    encoded: dict[Any, list[Tensor]] = {}
-    for size in dict.fromkeys(sizes):
-        same = [group for group, s in zip(views, sizes, strict=True) if s == size]
-        counts = [len(group) for group in same]
-        encoded[size] = list(encoder(torch.cat(same) if len(same) > 1 else same[0]).split(counts))
-    return torch.cat([encoded[size].pop(0) for size in sizes])
+def find_method(name: str) -> type[Method]:
+    """The method of that name, or the one in a user's file: "path/to/file.py:Name".
+
+    Raises:
+        InputError: no such method, no such file, or something in it that is no method.
+    """
+    if ".py:" not in name:
+        return METHODS[name]
+    found = from_file("--method", name)
+    if not (isinstance(found, type) and issubclass(found, Method) and hasattr(found, "__dataclass_fields__")):
+        raise InputError(
+            f"--method {name} ({type(found).__name__})",
+            "a subclass of swell.methods.Method",
+            "put @dataclass(frozen=True) above class Name(Method)",
+        )
+    return found
+
+
+def make_method(name: str, options: Mapping[str, Any]) -> Method:
+    """The method `name` with `options` in place of its defaults.
+
+    Raises:
+        InputError: an unknown method or option, or a value of another type than the option's default.
+    """
+    kind = find_method(name)
+    known = {f.name: f.default for f in fields(kind)}  # type: ignore[arg-type]
+    for key, value in options.items():
+        if key not in known:
+            raise InputError(
+                f"method_options: unknown key {key!r}", f"a setting of {name}", f"there are {', '.join(known)}"
+            )
+        if isinstance(known[key], bool) != isinstance(value, bool):
+            raise InputError(f"method_options: {key} = {value!r}", f"a value like {known[key]!r}")
+        if not isinstance(value, (int, float)):
+            raise InputError(f"method_options: {key} = {value!r}", "a number")
+        if isinstance(known[key], int) and not isinstance(value, bool) and (isinstance(value, float) or value < 1):
+            raise InputError(f"method_options: {key} = {value!r}", "a whole number of at least 1")
+    return kind(**options)
+
+
+def positive(method: Method, *names: str) -> None:
+    """Raises InputError unless the settings `names` are above 0."""
+    for name in names:
+        if not getattr(method, name) > 0:
+            raise InputError(f"{name} {getattr(method, name)}", "a number above 0")
+
+
+def share(method: Method, *names: str) -> None:
+    """Raises InputError unless the settings `names` lie in [0, 1]."""
+    for name in names:
+        if not 0 <= getattr(method, name) <= 1:
+            raise InputError(f"{name} {getattr(method, name)}", "a number from 0 to 1")

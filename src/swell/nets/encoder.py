@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from swell.errors import InputError
 from swell.nets import convnet, resnet  # noqa: F401  (their backbones register themselves)
-from swell.nets.backbones import BACKBONES
+from swell.nets.backbones import BACKBONES, Backbone
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def channel_statistics(samples: np.ndarray) -> tuple[tuple[float, ...], tuple[fl
     return tuple(mean.tolist()), tuple(np.maximum(std, 1e-3).tolist())
 
 
-class Encoder(nn.Module):
+class Encoder(Backbone):
     """Images float [B, C, H, W] in [0, 1] -> features [B, features]."""
 
     mean: Tensor
@@ -71,6 +71,9 @@ class Encoder(nn.Module):
         self.register_buffer("std", torch.tensor(config.std).view(1, -1, 1, 1))
         self.backbone = BACKBONES[config.backbone](config.shape, config.width)
         self.features = self.backbone.features
+
+    def forward_map(self, x: Tensor) -> Tensor:
+        return self.backbone.forward_map((x - self.mean) / self.std)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.backbone((x - self.mean) / self.std)

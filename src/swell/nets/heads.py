@@ -6,8 +6,9 @@ from torch import Tensor, nn
 
 
 class MLP(nn.Sequential):
-    """`layers` linear layers [B, inputs] -> [B, outputs]; ReLU between them, batch norm before each ReLU if `norm`.
+    """`layers` linear layers [.., inputs] -> [.., outputs]; ReLU between them, batch norm before each ReLU if `norm`.
 
+    Leading dimensions, views [V, B, inputs] say, are one batch to the norms.
     `last_norm` puts a batch norm without scale and shift after the last layer (MoCo v3, Barlow Twins variants).
     SimCLR's projector in AdaInf is MLP(features, 2048, 256): Linear, ReLU, Linear, no norm.
     """
@@ -29,4 +30,4 @@ class MLP(nn.Sequential):
         self.outputs = outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x)
+        return super().forward(x.flatten(0, -2)).unflatten(0, x.shape[:-1])

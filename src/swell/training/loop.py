@@ -13,35 +13,28 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 from safetensors.torch import save as safetensors_bytes
-from torch import nn
 
 from swell.checkpoint import load_checkpoint, save_checkpoint
 from swell.console import Progress, say, warn
-from swell.data.mixture import Mixture
 from swell.data.source import Source
 from swell.devices import pick_device
 from swell.errors import InputError
 from swell.files import write_bytes, write_json, write_text
-from swell.ledger import Cost, Ledger, counted_flops
-from swell.methods import METHODS
-from swell.nets.backbones import BACKBONES, scaled
-from swell.nets.encoder import Encoder, EncoderConfig, channel_statistics, default_backbone
+from swell.ledger import Cost, Ledger
 from swell.recipes import Recipe
-from swell.seeding import seed_for
 from swell.training.allocator import memory_reused
+from swell.training.build import build, resolve, steps_of
 from swell.training.folder import Metrics, claimed, open_folder, write_recipe
-from swell.training.machine import describe_machine, memory_told, pick_precision
-from swell.training.optim import make_optimizer
-from swell.training.step import Stepper, on_device
+from swell.training.machine import describe_machine, memory_told
+from swell.training.step import Stepper
 from swell.training.watchdog import Diverged, Watchdog
-from swell.views.plan import VIEWS
 
 LOG_POINTS = 200  # lines of metrics.jsonl a run aims at
 GPU_LOOK_EVERY = 20  # steps between looks at the loss on a GPU, where looking costs a synchronisation
@@ -96,41 +89,6 @@ def pretrain(
     return out
 
 
-def resolve(recipe: Recipe, real: Source, device: torch.device) -> Recipe:
-    """Fill in what the recipe leaves to the data and the machine, so that `recipe.toml` says it all."""
-    method = METHODS[recipe.method](**_options(recipe))
-    backbone = default_backbone(real.shape) if recipe.backbone == "auto" else recipe.backbone
-    BACKBONES[backbone]  # raises for an unknown name, before anything is written
-    if recipe.views == "auto":
-        plan = method.views(real.shape)
-    else:
-        plan = VIEWS[recipe.views]() if isinstance(recipe.views, str) else recipe.views
-    if recipe.steps is None and recipe.minutes is None:
-        epochs = recipe.epochs if recipe.epochs is not None else 100.0
-        recipe = recipe.with_budget(steps=math.ceil(epochs * len(real) / recipe.batch_size))
-    return replace(
-        recipe,
-        backbone=backbone,
-        views=plan,
-        method_options=asdict(method),  # type: ignore[call-overload]
-        precision=pick_precision(recipe.precision, device, scaled(64, recipe.width)),
-    )
-
-
-def _options(recipe: Recipe) -> dict[str, Any]:
-    known = METHODS[recipe.method].__dataclass_fields__  # type: ignore[attr-defined]
-    for key, value in recipe.method_options.items():
-        if key not in known:
-            raise InputError(
-                f"method_options: unknown key {key!r}", f"a setting of {recipe.method}", f"there are {', '.join(known)}"
-            )
-        if not isinstance(value, (int, float)) or isinstance(value, bool):
-            raise InputError(f"method_options: {key} = {value!r}", "a number")
-        if isinstance(known[key].default, int) and (isinstance(value, float) or value < 1):
-            raise InputError(f"method_options: {key} = {value!r}", "a whole number of at least 1")
-    return recipe.method_options
-
-
 def _check_data(real: Source, generated: Source | None) -> None:
     if not real.is_images:
         raise InputError(f"vectors [{len(real)}, {real.shape[0]}]", "images", "this version pre-trains on images")
@@ -152,53 +110,13 @@ def _write_log(out: Path, real: Source) -> None:
     write_text(out / "run.log", "\n".join(lines) + "\n")
 
 
-def build(recipe: Recipe, real: Source, generated: Source | None, device: torch.device) -> Stepper:
-    """The stepper of a resolved recipe at step 0."""
-    method = METHODS[recipe.method](**recipe.method_options)
-    torch.manual_seed(seed_for(recipe.seed, "init"))
-    mean, std = channel_statistics(real.samples)
-    encoder = Encoder(EncoderConfig(recipe.backbone, recipe.width, real.shape, mean, std))
-    parts = method.parts(encoder.features)
-    encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    parts.to(device)
-    optimizer = make_optimizer(
-        recipe.optimizer, [encoder, parts], recipe.learning_rate, recipe.weight_decay, recipe.momentum
-    )
-    assert not isinstance(recipe.views, str)  # resolve() has put the plan there
-    forward: nn.Module = torch.compile(encoder) if recipe.compile else encoder  # type: ignore[assignment]
-    mixture = Mixture(
-        len(real),
-        len(generated) if generated else 0,
-        batch=recipe.batch_size,
-        weight=recipe.weight,
-        seed=recipe.seed,
-        mixing=recipe.mixing,
-    )
-    return Stepper(
-        method,
-        encoder,
-        parts,
-        optimizer,
-        recipe.views.at_strength(recipe.strength),
-        mixture,
-        on_device(real.samples, device),
-        on_device(generated.samples, device) if generated else None,
-        recipe.learning_rate,
-        recipe.warmup,
-        recipe.seed,
-        recipe.precision,
-        device,
-        forward,
-    )
-
-
 @dataclass
 class _State:
     """Where the run stands; together with weights and optimiser, the whole checkpoint."""
 
     step: int = 0
     seconds: float = 0.0  # of training, over all its sessions
-    flops_per_step: float = 0.0
+    step_cost: Cost = field(default_factory=Cost)  # FLOPs, forwards and pixels of one step, measured at the first
 
 
 def _train(
@@ -222,7 +140,7 @@ def _train(
     def save() -> None:
         weights = [*stepper.encoder.parameters(), *stepper.parts.parameters()]
         if not all(bool(w.isfinite().all()) for w in weights):  # a good checkpoint must not give way to a broken one
-            raise Diverged(stepper.explain(state.step, math.nan))
+            raise Diverged(stepper.explain(state.step, math.nan, 0.5))
         save_checkpoint(
             checkpoint,
             {
@@ -234,10 +152,11 @@ def _train(
             },
         )
 
+    total_steps = steps_of(recipe, real, generated, device)
     metrics = Metrics(out / "metrics.jsonl", keep_before=state.step)
     try:
         with _interruptible() as interrupted:
-            _loop(recipe, stepper, state, ledger.pretraining, metrics, op, save, interrupted)
+            _loop(recipe, total_steps, stepper, state, ledger.pretraining, metrics, op, save, interrupted)
     finally:
         metrics.close()
     ledger.note_memory()
@@ -256,7 +175,8 @@ def _restore(stepper: Stepper, checkpoint: Path) -> tuple[_State, Ledger]:
         stepper.encoder.load_state_dict(saved["encoder"])
         stepper.parts.load_state_dict(saved["parts"])
         stepper.optimizer.load_state_dict(saved["optimizer"])
-        state, ledger = _State(**saved["state"]), Ledger.from_dict(json.loads(saved["ledger"]))
+        stored = {**saved["state"], "step_cost": Cost(**saved["state"]["step_cost"])}
+        state, ledger = _State(**stored), Ledger.from_dict(json.loads(saved["ledger"]))
         if not isinstance(state.step, int):
             raise TypeError(f"step {state.step!r}")
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
@@ -270,6 +190,7 @@ def _restore(stepper: Stepper, checkpoint: Path) -> tuple[_State, Ledger]:
 
 def _loop(
     recipe: Recipe,
+    total_steps: int | None,
     stepper: Stepper,
     state: _State,
     cost: Cost,
@@ -278,7 +199,7 @@ def _loop(
     save: Any,
     interrupted: threading.Event,
 ) -> None:
-    total_steps, total_seconds = recipe.steps, 60 * (recipe.minutes or 0)
+    total_seconds = 60 * (recipe.minutes or 0)
     watchdog = Watchdog()
     look_every = 1 if stepper.device.type == "cpu" else GPU_LOOK_EVERY
     views, batch = stepper.plan.count, recipe.batch_size
@@ -303,28 +224,22 @@ def _loop(
                 save()
                 raise KeyboardInterrupt
             t, share_before = state.step, share()
-            if state.flops_per_step == 0:
-                compiled, stepper.forward = (
-                    stepper.forward,
-                    stepper.encoder,
-                )  # the counter cannot look into a compiled net
-                with counted_flops() as flops:
-                    loss, scalars, reals = stepper(t, share_before)
-                state.flops_per_step, stepper.forward = flops[0], compiled
+            if state.step_cost.flops == 0:
+                (loss, scalars, reals), state.step_cost = stepper.measured(t, share_before)
             else:
                 loss, scalars, reals = stepper(t, share_before)
             state.step += 1
             state.seconds = before + time.perf_counter() - started
-            cost.seconds, cost.flops = state.seconds, cost.flops + state.flops_per_step
+            cost.seconds = state.seconds
+            cost.add(state.step_cost)
             cost.samples_real += reals
             cost.samples_generated += batch - reals
             cost.views += views * batch
-            cost.forwards += views * batch
             logged = t == 0 or int(share() * LOG_POINTS) > int(share_before * LOG_POINTS)
             if logged or t % look_every == 0:
                 value = loss.item()
                 if not math.isfinite(value):
-                    raise Diverged(stepper.explain(t, value))
+                    raise Diverged(stepper.explain(t, value, share_before))
                 note = f"loss {value:.3f}"
                 if not total_steps:  # the bar counts seconds, so it cannot tell the rate
                     note = f"{state.step * batch / state.seconds:,.0f} samples/s  {note}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +14,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from swell.data.mixture import Mixture
-from swell.methods.registry import Method, Outcome
+from swell.ledger import Cost, counted_flops
+from swell.methods.registry import Method, Outcome, Views
 from swell.nets.encoder import Encoder
 from swell.seeding import generator_for, seed_for
 from swell.training.optim import warmup_cosine
@@ -33,6 +36,27 @@ def on_device(samples: np.ndarray, device: torch.device) -> Tensor:
     return tensor
 
 
+@contextmanager
+def forwards_counted(cost: Cost, encoder: Encoder, parts: nn.Module) -> Iterator[None]:
+    """Count what goes through the encoder, and through copies of it among the parts, which are teachers."""
+
+    def student(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        cost.forwards += len(inputs[0])
+        cost.pixels += inputs[0].shape[2:].numel() * len(inputs[0])
+
+    def teacher(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        cost.teacher_forwards += len(inputs[0])
+        cost.pixels += inputs[0].shape[2:].numel() * len(inputs[0])
+
+    hooks = [encoder.register_forward_pre_hook(student)]
+    hooks += [part.register_forward_pre_hook(teacher) for part in parts.modules() if isinstance(part, Encoder)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 @dataclass
 class Stepper:
     """Everything a step touches. Step t is a pure function of the weights, the optimiser's state and t."""
@@ -50,7 +74,9 @@ class Stepper:
     seed: int
     precision: str
     device: torch.device
-    forward: nn.Module  # the encoder, compiled or not
+    forward: nn.Module  # the encoder, compiled or in pieces as the recipe wants it
+    plain: nn.Module  # the same, not compiled, which the counter of FLOPs can look into
+    tally: Cost | None = None  # while set, forwards are counted into it
 
     def gather(self, t: int) -> tuple[Tensor, int]:
         """Samples of batch t, uint8 [B, C, H, W], and how many of them are real (those come first)."""
@@ -61,15 +87,17 @@ class Stepper:
             rows = torch.cat([rows.to(self.device), made.to(self.device)])
         return rows.to(self.device), len(draw.real)
 
-    def loss(self, t: int, samples: Tensor | None = None) -> Outcome:
+    def loss(self, t: int, progress: float, samples: Tensor | None = None) -> Outcome:
         """Forward of step t, without the update."""
         torch.manual_seed(seed_for(self.seed, "step", t))  # whatever a net draws (dropout) belongs to the step too
         if samples is None:
             samples, _ = self.gather(t)
-        views = render(self.plan, samples, generator_for(self.seed, "views", t))
-        views = [v.contiguous(memory_format=torch.channels_last) for v in views]
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return self.method.loss(self.forward, self.parts, views, len(samples))
+        groups = render(self.plan, samples, generator_for(self.seed, "views", t))
+        groups = [v.contiguous(memory_format=torch.channels_last) for v in groups]
+        views = Views(tuple(groups), tuple(group.role for group in self.plan.groups), len(samples))
+        counting = forwards_counted(self.tally, self.encoder, self.parts) if self.tally else nullcontext()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"), counting:
+            return self.method.loss(self.forward, self.parts, views, progress)
 
     def __call__(self, t: int, progress: float) -> tuple[Tensor, dict[str, Tensor], int]:
         """Do step t at `progress` of the budget: (loss, scalars of the method, real samples in the batch)."""
@@ -77,17 +105,31 @@ class Stepper:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         samples, reals = self.gather(t)
-        loss, scalars = self.loss(t, samples)
+        loss, scalars, kept = self.loss(t, progress, samples)
         if self.device.type == "cpu" and not math.isfinite(loss.item()):  # free here; on a GPU it would be a wait
-            raise Diverged(self.explain(t, loss.item()))
+            raise Diverged(self.explain(t, loss.item(), progress))
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        self.method.after_step(self.encoder, self.parts, kept, progress)
         return loss.detach(), scalars, reals
 
-    def explain(self, t: int, value: float) -> str:
+    def measured(self, t: int, progress: float) -> tuple[tuple[Tensor, dict[str, Tensor], int], Cost]:
+        """Do step t and say what it cost in FLOPs, forwards and pixels."""
+        cost, forward = Cost(), self.forward
+        self.forward, self.tally = self.plain, cost
+        try:
+            with counted_flops() as flops:
+                result = self(t, progress)
+        finally:
+            self.forward, self.tally = forward, None
+        cost.flops = flops[0]
+        return result, cost
+
+    def explain(self, t: int, value: float, progress: float) -> str:
         """What to say of a loss that is not finite: the step and the first module to blame, found by a rerun."""
-        where = first_broken_module({"encoder": self.encoder, **dict(self.parts.items())}, lambda: self.loss(t)[0])
+        roots = {"encoder": self.encoder, **dict(self.parts.items())}
+        where = first_broken_module(roots, lambda: self.loss(t, progress).loss)
         return (
             f"step {t}: the loss is {value}; first not finite: {where}. Lower the learning rate (now "
             f"{self.learning_rate:g}) or train with precision fp32. The last checkpoint is kept."

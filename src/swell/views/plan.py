@@ -279,6 +279,15 @@ def emp_ssl(n: int = 20) -> ViewPlan:
     return _patches(n, (1.0, 1.0), "bilinear")
 
 
+@VIEWS.register("emp_ssl_crops", "n crops of any size instead of equal patches", "")
+def emp_ssl_crops(n: int = 20) -> ViewPlan:
+    """As `emp_ssl` but square crops of 0.08 to 1 of the area: patches of random size, which a reviewer of EMP-SSL
+    asked for and an adversarial follow-up (softsys4ai/CF-AMC-SSL) prefers.
+    """
+    plan = _patches(n, (1.0, 1.0), "bilinear")
+    return ViewPlan((replace(plan.groups[0], scale=(0.08, 1.0)),))
+
+
 @VIEWS.register("emp_ssl_imagenet", "n patches of a quarter of the image, any ratio", "Tong et al. 2023")
 def emp_ssl_imagenet(n: int = 20) -> ViewPlan:
     """EMP-SSL on ImageNet-100: as `emp_ssl` but ratio 3/4 to 4/3 and bicubic. Source: tsb0601/EMP-SSL (8fc3758)."""
