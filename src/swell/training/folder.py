@@ -96,9 +96,8 @@ def open_folder(out: Path, recipe: Recipe, fingerprints: dict[str, str], resume:
     return True
 
 
-def write_recipe(out: Path, recipe: Recipe, sources: dict[str, Source]) -> None:
-    """`recipe.toml`: the resolved recipe; the fingerprints of its sources in [data], their origin in [provenance]."""
-    data = {name: source.fingerprint for name, source in sources.items()}
+def write_recipe(out: Path, recipe: Recipe, data: dict[str, str], sources: dict[str, Source]) -> None:
+    """`recipe.toml`: the resolved recipe; fingerprints in [data], the origin of the sources in [provenance]."""
     provenance = {name: source.provenance.to_dict() for name, source in sources.items()}
     write_text(out / "recipe.toml", tomli_w.dumps({**recipe.to_dict(), "data": data, "provenance": provenance}))
 

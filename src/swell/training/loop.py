@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -75,14 +76,17 @@ def pretrain(
     _check_data(real, generated)
     recipe = resolve(recipe, real, device)
     sources = {"real": real} | ({"generated": generated} if generated else {})
-    resuming = open_folder(out, recipe, {name: source.fingerprint for name, source in sources.items()}, op.resume)
+    fingerprints = {name: source.fingerprint for name, source in sources.items()}
+    if ".py:" in recipe.method:  # the user's own: a resumed run must not go on with another text
+        fingerprints["method"] = sha256(Path(recipe.method.rpartition(":")[0]).read_bytes()).hexdigest()[:16]
+    resuming = open_folder(out, recipe, fingerprints, op.resume)
     if resuming and (out / "encoder.safetensors").exists():
         say(f"{out} is finished already")
         return out
     work = f"batches of {recipe.batch_size:,} at width {recipe.width:g}"
     with claimed(out, fresh=not resuming), memory_told(work), memory_reused():
         if not resuming:
-            write_recipe(out, recipe, sources)
+            write_recipe(out, recipe, fingerprints, sources)
             write_json(out / "environment.json", describe_machine(device))
             _write_log(out, real)
         _train(recipe, real, generated, out, op, device, generator_ledger)
