@@ -24,15 +24,16 @@ from swell.threads import bind_threads
 
 bind_threads()
 
-from torch import Tensor, autocast, bfloat16, device, nn  # noqa: E402
+from torch import autocast, bfloat16, device, nn  # noqa: E402
 
 from _common import Load, cifar10, claim, write_result  # noqa: E402
 from swell.data.source import Provenance, Source  # noqa: E402
 from swell.methods import METHODS  # noqa: E402
-from swell.methods.registry import Outcome  # noqa: E402
+from swell.methods.registry import Outcome, Views  # noqa: E402
 from swell.methods.simclr import SimCLR  # noqa: E402
 from swell.recipes import Recipe  # noqa: E402
-from swell.training.loop import Operation, build, pretrain, resolve  # noqa: E402
+from swell.training.build import build, resolve  # noqa: E402
+from swell.training.loop import Operation, pretrain  # noqa: E402
 
 BATCH = 256
 TARGET = 0.85
@@ -45,23 +46,23 @@ class Enough(Exception):
 @METHODS.register("stopped", "simclr that hands over to the benchmark before each loss", "")
 @dataclass(frozen=True)
 class Stopped(SimCLR):
-    turn: ClassVar[Callable[[list[Tensor]], None]]
+    turn: ClassVar[Callable[[Views], None]]
 
-    def loss(self, encoder: nn.Module, parts: nn.ModuleDict, views: list[Tensor], batch: int) -> Outcome:
+    def loss(self, encoder: nn.Module, parts: nn.ModuleDict, views: Views, progress: float) -> Outcome:
         Stopped.turn(views)
-        return super().loss(encoder, parts, views, batch)
+        return super().loss(encoder, parts, views, progress)
 
 
 class Rounds:
     """Called by the loop with each step's views; measures its steps, and the bare ones in between."""
 
-    def __init__(self, bare: Callable[[list[Tensor]], None], rounds: int, seconds: float) -> None:
+    def __init__(self, bare: Callable[[Views], None], rounds: int, seconds: float) -> None:
         self.bare, self.rounds, self.seconds = bare, rounds, seconds
         self.rows: list[dict[str, float]] = []
         self.steps = -2  # the first step counts FLOPs, the second warms up
         self.start, self.load = 0.0, Load()
 
-    def __call__(self, views: list[Tensor]) -> None:
+    def __call__(self, views: Views) -> None:
         self.steps += 1
         if self.steps == 0:
             self.start, self.load = time.perf_counter(), Load()
@@ -80,7 +81,7 @@ class Rounds:
             raise Enough
         self.steps = -1  # the loop's next step warms its caches up again
 
-    def _bare(self, views: list[Tensor]) -> dict[str, float]:
+    def _bare(self, views: Views) -> dict[str, float]:
         self.bare(views)
         start, load, steps = time.perf_counter(), Load(), 0
         while (elapsed := time.perf_counter() - start) < self.seconds:
@@ -89,14 +90,14 @@ class Rounds:
         return {"rate": BATCH * steps / elapsed, **load.read()}
 
 
-def bare_step(recipe: Recipe, real: Source) -> Callable[[list[Tensor]], None]:
+def bare_step(recipe: Recipe, real: Source) -> Callable[[Views], None]:
     """Forward, backward and update of a net of its own, on the views it is given."""
     stepper = build(replace(recipe, method="simclr"), real, None, device("cpu"))
     method, encoder, parts, optimizer = stepper.method, stepper.encoder, stepper.parts, stepper.optimizer
 
-    def step(views: list[Tensor]) -> None:
+    def step(views: Views) -> None:
         with autocast("cpu", bfloat16, enabled=recipe.precision == "bf16"):
-            loss, _ = method.loss(encoder, parts, views, BATCH)
+            loss = method.loss(encoder, parts, views, 0.5).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -1,4 +1,4 @@
-"""Write the README's numbers from the newest results, so that none is typed by hand.
+"""Write the numbers of README, docs/methods.md and the methods' docstrings from the newest results: none is typed by hand.
 
 python benchmarks/quote.py [--check]
 """
@@ -16,6 +16,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 QUOTED = (
     "demo",
+    "methods",
+    "patches",
+    "emp-ssl-sweep",
+    "losses",
     "generators-digits",
     "generators-fashion",
     "samplers",
@@ -83,9 +87,9 @@ def generator_block(name: str) -> str:
     return "\n".join([*rows, "", f"{told} `real` is the test set in place of generated samples. {result['device']}."])
 
 
-def spread_cell(values: list[float]) -> str:
+def spread_cell(values: list[float], digits: int = 2) -> str:
     mean = statistics.fmean(values)
-    return f"{mean:.2f} ± {statistics.stdev(values):.2f}" if len(values) > 1 else f"{mean:.2f}"
+    return f"{mean:.{digits}f}" + (f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else "")
 
 
 def measured_block() -> str:
@@ -93,28 +97,146 @@ def measured_block() -> str:
     return "\n".join(f"- {entry[1]['claim']} (`{entry[0]}`)" for _, entry in entries if entry)
 
 
-def quoted(readme: str) -> str:
+def methods_block() -> str:
+    entry = newest("methods")
+    if entry is None:
+        return "Not measured yet."
+    folder, result = entry
+    columns = (
+        "knn",
+        "linear",
+        "shot_10",
+        "teraflops",
+        "samples",
+        "views",
+        "forwards",
+        "teacher_forwards",
+        "megapixels",
+    )
+    rows = [
+        "| method | kNN | linear | 10-shot | TFLOP | samples | views | student forwards | teacher forwards | megapixels | peak GiB |",
+        f"|---|{'---:|' * 10}",
+    ]
+    arms = by_arm(result["rows"])
+    for name, runs in sorted(arms.items(), key=lambda item: -statistics.fmean(r["linear"] for r in item[1])):
+        scores = [spread_cell([r[key] for r in runs], 1) for key in columns[:3]]
+        costs = [f"{statistics.fmean(r[key] for r in runs):,.0f}" for key in columns[3:]]
+        memory = statistics.fmean(r["peak_memory_bytes"] for r in runs) / 2**30
+        rows.append(f"| {name} | {' | '.join([*scores, *costs])} | {memory:.1f} |")
+    for name, scores in result["rows"]["baselines"]["baselines"].items():
+        rows.append(f"| {name.replace('_', ' ')} | {scores['knn']:.1f} | {scores['linear']:.1f} |{' |' * 8}")
+    s, most = result["settings"], max(map(len, arms.values()), default=0)
+    told = (
+        f"{s['data']}, all 50,000 training images without labels, ResNet-18 at width {s['width']:g}, {s['minutes']:g} minutes of "
+        f"{result['device']}; short presets, hidden layers of {s['heads']['hidden']}, batches of {s['batch']} (EMP-SSL: "
+        f"{s['batches']['emp_ssl']} of 20 patches). Per cent of the 10,000 test images right, mean ± sd over at most {most} seeds."
+    )
+    return "\n".join([*rows, "", f"{told} From `{folder}`."])
+
+
+def by_arm(rows: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Rows `arm/seed` by arm."""
+    arms: dict[str, list[dict[str, Any]]] = {}
+    for key, row in rows.items():
+        if "/" in key:
+            arms.setdefault(key.rpartition("/")[0], []).append(row)
+    return arms
+
+
+def presets_block() -> str:
+    entry = newest("short-presets")
+    if entry is None:
+        return "Not measured yet."
+    folder, result = entry
+    trials = [name if rate == 0 else f"{name} {rate:g}" for name, rate in result["settings"]["trials"]]
+    rows = [f"| method | {' | '.join(trials)} |", f"|---|{'---:|' * len(trials)}"]
+    methods = dict.fromkeys(key.partition("/")[0] for key in result["rows"])
+    for method in methods:
+        found = {
+            trial: result["rows"].get(f"{method}/{trial}")
+            for trial in (f"{n} {r:g}" for n, r in result["settings"]["trials"])
+        }
+        best = max((row["knn"] for row in found.values() if row), default=0)
+        cells = [
+            "" if row is None else f"**{row['knn']:.1f}**" if row["knn"] == best else f"{row['knn']:.1f}"
+            for row in found.values()
+        ]
+        rows.append(f"| {method} | {' | '.join(cells)} |")
+    s = result["settings"]
+    told = f"kNN on 5,000 held-out training images after {s['steps']} steps at {s['side']} pixels, width {s['width']:g}, one seed."
+    return "\n".join([*rows, "", f"{told} From `{folder}`."])
+
+
+def patches_block() -> str:
+    entry = newest("patches")
+    if entry is None:
+        return "Not measured yet."
+    folder, result = entry
+    arms = by_arm(result["rows"])
+    s, rows = result["settings"], []
+    for basis, title in (("views", f"equal views ({s['views']:,})"), ("seconds", f"equal seconds ({s['seconds']:g})")):
+        counts = sorted({int(key.split()[-1]) for key in arms if key.startswith(f"{basis}/")})
+        names = dict.fromkeys(key.split("/")[1].split()[0] for key in arms if key.startswith(f"{basis}/"))
+        rows += [f"| {title} | {' | '.join(f'{c} views' for c in counts)} |", f"|---|{'---:|' * len(counts)}"]
+        for name in names:
+            for key, what in (("linear", ""), ("bag_linear", ", bag")):
+                runs = [arms.get(f"{basis}/{name} {c}", []) for c in counts]
+                cells = [spread_cell([r[key] for r in found], 1) if found else "" for found in runs]
+                rows.append(f"| {name}{what} | {' | '.join(cells)} |")
+        rows.append("")
+    return "\n".join([*rows, f"Linear accuracy in per cent, mean ± sd. From `{folder}`."])
+
+
+def ours_line(method: str) -> str:
+    """What a method's docstring says of our own measurement."""
+    entry = newest("methods")
+    runs = by_arm(entry[1]["rows"]).get(method, []) if entry else []
+    if entry is None or not runs:
+        return "Ours: not measured yet."
+    s = entry[1]["settings"]
+    knn, linear = (spread_cell([r[key] for r in runs], 1) for key in ("knn", "linear"))
+    return f"Ours, {s['data']}, ResNet-18 at width {s['width']:g}, {s['minutes']:g} minutes on two cores: kNN {knn}, linear {linear}."
+
+
+def with_ours(text: str, method: str) -> str:
+    return re.sub(r"^Ours[:,].*$", lambda _: ours_line(method), text, count=1, flags=re.M)
+
+
+def quoted(path: Path, text: str) -> str:
+    """The text of a file with all numbers as the newest results have them."""
+    if path.suffix == ".py":
+        found = re.search(r'@METHODS\.register\(\s*"(\w+)"', text)
+        return with_ours(text, found[1]) if found else text
     blocks = {
-        "demo table": demo_block(),
-        "generators digits": generator_block("generators-digits"),
-        "generators fashion": generator_block("generators-fashion"),
-        "measured": measured_block(),
-    }
-    for name, text in blocks.items():
+        "README.md": {
+            "demo table": demo_block,
+            "generators digits": lambda: generator_block("generators-digits"),
+            "generators fashion": lambda: generator_block("generators-fashion"),
+            "measured": measured_block,
+        },
+        "methods.md": {"short presets": presets_block, "methods table": methods_block, "patches": patches_block},
+    }[path.name]
+    for name, block in blocks.items():
         pattern = rf"<!-- {name} -->.*?<!-- end of {name} -->"
-        block = f"<!-- {name} -->\n{text}\n<!-- end of {name} -->"
-        readme, count = re.subn(pattern, lambda _, block=block: block, readme, flags=re.S)
+        whole = f"<!-- {name} -->\n{block()}\n<!-- end of {name} -->"
+        text, count = re.subn(pattern, lambda _, whole=whole: whole, text, flags=re.S)
         if count != 1:
-            raise SystemExit(f"README.md: {count} blocks for {name!r}, expected 1")
-    return readme
+            raise SystemExit(f"{path.name}: {count} blocks for {name!r}, expected 1")
+    return text
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true")
-    path = ROOT / "README.md"
-    old = path.read_text()
-    new = quoted(old)
+    files = [
+        ROOT / "README.md",
+        ROOT / "docs" / "methods.md",
+        *sorted((ROOT / "src" / "swell" / "methods").glob("*.py")),
+    ]
+    before = {path: path.read_text() for path in files}
+    after = {path: quoted(path, text) for path, text in before.items()}
     if parser.parse_args().check:
-        sys.exit(old != new)
-    path.write_text(new)
+        sys.exit(before != after)
+    for path in files:
+        if before[path] != after[path]:
+            path.write_text(after[path])

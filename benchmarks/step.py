@@ -24,6 +24,7 @@ import torch  # noqa: E402
 from torch import nn  # noqa: E402
 
 from _common import Load, claim, write_result  # noqa: E402
+from swell.methods.registry import Views  # noqa: E402
 from swell.methods.simclr import SimCLR  # noqa: E402
 from swell.nets import convolution  # noqa: E402
 from swell.nets.convolution import Conv3x3  # noqa: E402
@@ -42,13 +43,14 @@ def step_of_resnet18() -> Callable[[], object]:
     encoder = Encoder(EncoderConfig("resnet18", 1.0, (3, 32, 32), (0.5,) * 3, (0.25,) * 3))
     encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     method = SimCLR(hidden=512, outputs=128)
-    parts = method.parts(encoder.features)
+    parts = method.parts(encoder)
     optimizer = make_optimizer("sgd", [encoder, parts], 0.06, 1e-4, 0.9)
-    views = [torch.rand(2 * BATCH, 3, 32, 32).contiguous(memory_format=torch.channels_last)]
+    pair = torch.rand(2 * BATCH, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    views = Views((pair,), ("global",), BATCH)
 
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16):
-            loss, _ = method.loss(encoder, parts, views, BATCH)
+            loss = method.loss(encoder, parts, views, 0.5).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

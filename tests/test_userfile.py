@@ -35,3 +35,9 @@ def test_features_of_the_user_are_a_fourth_opinion(tmp_path):
         features=lambda samples: samples.reshape(len(samples), -1)[:, 20:40].astype(np.float32),
     )
     assert read_json(made / "quality.json")["spaces"]["user"]["dimensions"] == 20
+
+
+def test_a_dataclass_with_postponed_annotations(tmp_path):
+    text = "from __future__ import annotations\nfrom dataclasses import dataclass\n\n@dataclass\nclass A:\n    x: int = 3\n"
+    (tmp_path / "mine.py").write_text(text)
+    assert from_file("--method", f"{tmp_path}/mine.py:A")().x == 3

@@ -26,11 +26,11 @@ def main() -> None:
     parser.add_argument("images", help="uint8 images [N, 3, 32, 32] in a .npy file")
     args = parser.parse_args()
     bind_threads()  # as the command line does, before torch is imported
-    from torch import Tensor, nn
+    from torch import nn
 
     import swell
     from swell.methods import METHODS
-    from swell.methods.registry import Outcome
+    from swell.methods.registry import Outcome, Views
     from swell.methods.simclr import SimCLR
     from swell.views import ViewGroup, ViewPlan
 
@@ -39,12 +39,12 @@ def main() -> None:
     class Paced(SimCLR):
         begun: ClassVar[list[bool]] = []
 
-        def loss(self, encoder: nn.Module, parts: nn.ModuleDict, views: list[Tensor], batch: int) -> Outcome:
+        def loss(self, encoder: nn.Module, parts: nn.ModuleDict, views: Views, progress: float) -> Outcome:
             # A whole step lies between two calls: loss, backward, update, records, next batch, its views.
             if self.begun:
-                pace.step(batch)
+                pace.step(views.batch)
             self.begun.append(True)
-            return super().loss(encoder, parts, views, batch)
+            return super().loss(encoder, parts, views, progress)
 
     views = ViewPlan((ViewGroup(count=2, interpolation="bilinear", blur_p=0.0),))  # SimCLRTransform(gaussian_blur=0)
     recipe = swell.Recipe(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from swell.estimator import Encoder
     from swell.recipes import Recipe
     from swell.run import Run
-    from swell.verbs import generate, load, pretrain
+    from swell.verbs import compare, generate, load, pretrain
 
 _HOME = {
     "open": ("swell.data.open", "open_data"),
@@ -26,11 +26,24 @@ _HOME = {
     "Encoder": ("swell.estimator", "Encoder"),
     "Recipe": ("swell.recipes", "Recipe"),
     "Run": ("swell.run", "Run"),
+    "compare": ("swell.verbs", "compare"),
     "generate": ("swell.verbs", "generate"),
     "load": ("swell.verbs", "load"),
     "pretrain": ("swell.verbs", "pretrain"),
 }
-__all__ = ["Encoder", "InputError", "Provenance", "Recipe", "Run", "Source", "generate", "load", "open", "pretrain"]
+__all__ = [
+    "Encoder",
+    "InputError",
+    "Provenance",
+    "Recipe",
+    "Run",
+    "Source",
+    "compare",
+    "generate",
+    "load",
+    "open",
+    "pretrain",
+]
 
 
 def __getattr__(name: str) -> Any:

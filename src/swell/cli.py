@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -166,16 +167,37 @@ class Evaluate:
     test: str | None = option("labelled test data; else a fixed part of DATA", None)
     labels: str | None = option("key of the labels in an .npz", None)
     no_baselines: bool = option("leave out pixels, PCA and a random encoder", False)
+    patches: int | None = option("also probe the mean features of this many patches of each sample", None)
+    patch_mode: str | None = option("grid (the same patches every time) or random", None, "grid")
+    draws: int | None = option("draws of random patches, for their sd", None, "5")
     json_: bool = option("print the result as one JSON object", False)
 
     def __call__(self) -> Result:
         from swell.run import Run
 
         run = Run(self.run)
-        result = run.evaluate(self.data, self.test, labels=self.labels or True, baselines=not self.no_baselines)
+        result = run.evaluate(
+            self.data,
+            self.test,
+            labels=self.labels or True,
+            baselines=not self.no_baselines,
+            patches=self.patches,
+            patch_mode=self.patch_mode,
+            draws=self.draws,
+        )
         lines = [_probe_line("encoder", result)]
         lines += [_probe_line(name, value) for name, value in result.get("baselines", {}).items()]
+        lines += [_bag_line(result["bag_of_features"])] if "bag_of_features" in result else []
         return result, "\n".join([*lines, f"look at {run.path / 'report.html'}"])
+
+
+def _bag_line(r: dict[str, Any]) -> str:
+    scores = [
+        f"{shown} {100 * r[name]['accuracy']:.1f}" + (f" +- {100 * r['sd'][name]:.1f}" if r["sd"][name] else "")
+        for name, shown in (("knn", "kNN"), ("linear", "linear"))
+    ]
+    cost = f"{r['forwards_per_sample']} forwards and {r['flops_per_sample'] / 1e9:.3g} GFLOP a sample"
+    return f"encoder, {r['patches']} patches ({r['mode']}): {'  '.join(scores)}; {cost}"
 
 
 def _probe_line(name: str, r: dict[str, Any]) -> str:
@@ -194,13 +216,39 @@ class Embed:
     run: str = argument("RUN folder")
     data: str = argument("what to encode")
     out: str = option(".npz file to write")
+    patches: int | None = option("mean features of this many patches of each sample", None, "the whole sample")
+    patch_mode: str | None = option("grid (the same patches every time) or random", None, "grid")
     json_: bool = option("print the result as one JSON object", False)
 
     def __call__(self) -> Result:
         from swell.verbs import embed
 
-        shape = embed(self.run, self.data, self.out)
+        shape = embed(self.run, self.data, self.out, patches=self.patches, patch_mode=self.patch_mode)
         return {"out": self.out, "shape": list(shape)}, f"features [{shape[0]:,}, {shape[1]}] in {self.out}"
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Compare evaluated RUN folders at equal budget: accuracy, costs and ranks that chance does not explain."""
+
+    runs: Sequence[str] = argument("RUN folders; those that differ in their seed only are one arm", nargs="+")
+    out: str = option("folder for compare.json, table.md and report.html")
+    by: str = option("score to rank by: linear, knn, few_shot_1 or few_shot_10", "linear")
+    budget: str | None = option(
+        "what must be equal: seconds, flops, views, samples, forwards, teacher_forwards or pixels", None, "what is"
+    )
+    across_data: bool = option("accept runs that were pre-trained on different data", False)
+    force: bool = option("replace an earlier comparison in --out", False)
+    json_: bool = option("print the result as one JSON object", False)
+
+    def __call__(self) -> Result:
+        from swell.report.compare_text import summary
+        from swell.verbs import compare
+
+        result = compare(
+            self.runs, self.out, by=self.by, budget=self.budget, across_data=self.across_data, force=self.force
+        )
+        return result, summary(result, Path(self.out))
 
 
 @dataclass(frozen=True)
@@ -267,6 +315,7 @@ COMMANDS: dict[str, Any] = {
     "pretrain": Pretrain,
     "evaluate": Evaluate,
     "embed": Embed,
+    "compare": Compare,
     "methods": Methods,
     "generators": Generators,
     "recipes": Recipes,

@@ -10,9 +10,9 @@ from typing import Any, NoReturn, get_args, get_type_hints
 from swell.errors import InputError
 
 
-def argument(text: str) -> Any:
-    """A positional argument."""
-    return field(metadata={"help": text, "positional": True})
+def argument(text: str, nargs: str | None = None) -> Any:
+    """A positional argument; with nargs="+" a list of at least one, for a field of type Sequence[...]."""
+    return field(metadata={"help": text, "positional": True, "nargs": nargs})
 
 
 def option(text: str, default: Any = MISSING, shown: str = "none") -> Any:
@@ -47,7 +47,8 @@ def parser_of(name: str, command: Any) -> Parser:
         kinds = [kind for kind in get_args(hints[f.name]) or (hints[f.name],) if kind is not type(None)]
         text = f.metadata["help"].replace("%", "%%")
         if f.metadata["positional"]:
-            parser.add_argument(f.name, metavar=f.name.upper(), type=kinds[0], help=text)
+            nargs = f.metadata["nargs"]
+            parser.add_argument(f.name, metavar=f.name.upper(), type=kinds[0], nargs=nargs, help=text)
             continue
         flag = "--" + f.name.strip("_").replace("_", "-")
         if kinds[0] is bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from swell.ledger import Cost, Ledger
 from swell.nets.encoder import Encoder, EncoderConfig
 from swell.recipes import Recipe, read_recipe
 from swell.training.folder import read_metrics
+from swell.views.plan import ViewGroup
 
 
 class Run:
@@ -84,20 +86,48 @@ class Run:
             )
         return source
 
-    def encode(self, data: Any) -> np.ndarray:
-        """Features float32 [N, D] of anything `swell.open` takes; of whole, clean samples."""
-        return self.encoder.encode(self.open(data, quiet=True).samples)
+    @property
+    def patch(self) -> ViewGroup:
+        """The first group of its views, which says what patches of a sample look like."""
+        recipe = self.recipe
+        assert not isinstance(recipe.views, str)
+        return recipe.views.at_strength(recipe.strength).groups[0]
+
+    def encode(self, data: Any, patches: int | None = None, patch_mode: str | None = None, seed: int = 0) -> np.ndarray:
+        """Features float32 [N, D] of anything `swell.open` takes; of whole, clean samples.
+
+        With `patches` K, their mean over K patches of each sample instead, at the cost of K forwards: on a "grid", or
+        "random" ones drawn with `seed`. See `swell.evaluation.bag.bag_of_features`.
+        """
+        from swell.evaluation.bag import bag_of_features, check_bag
+
+        mode, _ = check_bag(patches, patch_mode)
+        samples = self.open(data, quiet=True).samples
+        if patches is None:
+            return self.encoder.encode(samples)
+        return bag_of_features(self.encoder, samples, patches, mode, self.patch, seed)
 
     def evaluate(
-        self, data: Any, test: Any = None, labels: bool | str = True, baselines: bool = True
+        self,
+        data: Any,
+        test: Any = None,
+        labels: bool | str = True,
+        baselines: bool = True,
+        patches: int | None = None,
+        patch_mode: str | None = None,
+        draws: int | None = None,
     ) -> dict[str, Any]:
         """Probe the frozen encoder on labelled data, write `evaluation.json` and the report, return the former.
 
         Without `test`, built-in sets use their own test split and other data a stratified 70/30 split of seed 0.
+        With `patches` K, "bag_of_features" holds the same probe on mean features of K patches of each sample: on a
+        "grid", or "random" ones, drawn 5 times unless `draws` says otherwise. See `swell.evaluation.bag`.
         """
+        from swell.evaluation.bag import check_bag, evaluate_bag
         from swell.evaluation.evaluate import evaluate_baselines, evaluate_encoder, split
         from swell.report.run_page import write_run_report
 
+        mode, draws = check_bag(patches, patch_mode, draws)
         recipe, ledger = self.recipe, self.ledger  # first, because the probe takes its time
         assert not isinstance(recipe.views, str)
         if not self.metrics:
@@ -108,12 +138,18 @@ class Run:
         result = evaluate_encoder(self.encoder, train_source, test_source, recipe.views)
         if baselines:
             result["baselines"] = evaluate_baselines(self.encoder, train_source, test_source)
+        if patches is not None:
+            bag = evaluate_bag(self.encoder, train_source, test_source, patches, mode, draws, self.patch)
+            result["bag_of_features"] = bag
+            result["cost"]["seconds"] += bag["seconds"]
+            result["cost"]["forwards"] += draws * patches * (len(train_source) + len(test_source))
         ledger.evaluation.seconds += result["cost"]["seconds"]
         ledger.evaluation.forwards += result["cost"]["forwards"]
         ledger.note_memory()
         result["data"] = {
             "train": train_source.fingerprint,
             "test": test_source.fingerprint,
+            "labels": labels_fingerprint(train_source, test_source),
             "origin": train_source.provenance.origin,
             "train_seen_in_pretraining": train_source.fingerprint == self.data_fingerprints.get("real"),
         }
@@ -139,6 +175,13 @@ class Run:
         if test is None:
             return None
         return self.open(data, labels), self.open(test, labels)
+
+
+def labels_fingerprint(*sources: Source) -> str:
+    """sha256 of the labels (first 16 hex digits): the same samples may be judged by another key."""
+    return sha256(
+        b"".join(str(source.labels.tolist()).encode() for source in sources if source.labels is not None)
+    ).hexdigest()[:16]
 
 
 def read_ledger(path: Path) -> Ledger:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ def from_file(flag: str, place: str) -> Any:
     if spec is None or spec.loader is None:
         raise InputError(f"{flag} {path}", "a Python file")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look up annotations that are strings
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # the user's code may raise anything

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -221,8 +221,13 @@ def _generated(inflate: Any, real: Source, allow_label_leak: bool) -> tuple[Sour
     return source.unlabelled(), ledger
 
 
-def embed(run: Path | str, data: Any, out: Path | str) -> tuple[int, int]:
-    """Write the features of `data` as `features` [N, D] to the .npz file `out`; returns their shape."""
+def embed(
+    run: Path | str, data: Any, out: Path | str, *, patches: int | None = None, patch_mode: str | None = None
+) -> tuple[int, int]:
+    """Write the features of `data` as `features` [N, D] to the .npz file `out`; returns their shape.
+
+    With `patches`, their mean over that many patches of each sample; see `Run.encode`.
+    """
     import io
 
     import numpy as np
@@ -231,8 +236,36 @@ def embed(run: Path | str, data: Any, out: Path | str) -> tuple[int, int]:
 
     if not str(out).endswith(".npz"):
         raise InputError(f"--out {out}", "a file name ending in .npz")
-    features = Run(run).encode(data)
+    features = Run(run).encode(data, patches, patch_mode)
     buffer = io.BytesIO()
     np.savez(buffer, features=features)
     write_bytes(out, buffer.getvalue())
     return features.shape[0], features.shape[1]
+
+
+def compare(
+    runs: Sequence[Run | Path | str],
+    out: Path | str,
+    *,
+    by: str = "linear",
+    budget: str | None = None,
+    across_data: bool = False,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Compare evaluated runs at equal budget; write compare.json, table.md and report.html to the folder `out`.
+
+    Returns what compare.json holds; see `swell.evaluation.compare.compare_runs` for the arguments and what is ranked.
+    `force` replaces an earlier comparison in `out`.
+
+    Raises:
+        InputError: for runs that do not compare, a `budget` that is not equal, and a folder that holds something else.
+    """
+    from swell.evaluation.compare import compare_runs
+    from swell.report.compare_page import refuse_to_replace, write_comparison
+
+    refuse_to_replace(Path(out), force)
+    several = [runs] if isinstance(runs, (str, Path)) else runs
+    paths = [run.path if isinstance(run, Run) else run for run in several]
+    result = compare_runs(paths, by=by, budget=budget, across_data=across_data)
+    write_comparison(Path(out), result)
+    return result

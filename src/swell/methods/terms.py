@@ -51,3 +51,9 @@ def other_pairs(students: int, targets: list[int]) -> list[tuple[int, int]]:
     """(t, v) for every target t, counted among the targets, and every student view v that is another view of the
     sample; `targets` says where each target stands among the student's views."""
     return [(t, v) for t, at in enumerate(targets) for v in range(students) if v != at]
+
+
+def paired(student: Tensor, target: Tensor, targets: list[int]) -> tuple[Tensor, Tensor]:
+    """The student's rows [V, B, D] and the targets' [T, B, D] side by side, [P, B, D] each, for every pair (t, v)."""
+    pairs = other_pairs(len(student), targets)
+    return torch.stack([student[v] for _, v in pairs]), torch.stack([target[t] for t, _ in pairs])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 class Chunked(nn.Module):
@@ -36,19 +35,25 @@ class Chunked(nn.Module):
         return torch.cat(pieces)
 
     def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _running_statistics_kept(self.encoder)
+        return nullcontext(), _RunningStatisticsKept(self.encoder)
 
 
-@contextmanager
-def _running_statistics_kept(module: nn.Module) -> Iterator[None]:
-    """The second forward must not count a second time in the running mean and variance."""
-    norms = [part for part in module.modules() if isinstance(part, _NORMS) and part.track_running_stats]
-    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-        norm.num_batches_tracked = None
-    try:
-        yield
-    finally:
-        for norm, (momentum, count) in zip(norms, before, strict=True):
+class _RunningStatisticsKept(AbstractContextManager[None]):
+    """The second forward must not count a second time in the running mean and variance.
+
+    Entered once a backward pass, so as often as the caller keeps the graph for.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __enter__(self) -> None:
+        self.norms = [m for m in self.module.modules() if isinstance(m, _NORMS) and m.track_running_stats]
+        self.before = [(norm.momentum, norm.num_batches_tracked) for norm in self.norms]
+        for norm in self.norms:
+            norm.momentum = 0.0
+            norm.num_batches_tracked = None
+
+    def __exit__(self, *error: object) -> None:
+        for norm, (momentum, count) in zip(self.norms, self.before, strict=True):
             norm.momentum, norm.num_batches_tracked = momentum, count

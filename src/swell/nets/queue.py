@@ -39,6 +39,7 @@ class Queue(nn.Module):
         """Append rows [n, width]; more than `size` keep the last."""
         new = new.detach().to(self.rows.dtype)
         skipped = max(0, len(new) - len(self.rows))
-        at = (int(self.count) + skipped + torch.arange(len(new) - skipped, device=self.rows.device)) % len(self.rows)
+        # `count` stays a tensor: reading it would make the host wait for a GPU.
+        at = (self.count + skipped + torch.arange(len(new) - skipped, device=self.rows.device)) % len(self.rows)
         self.rows.index_copy_(0, at, new[skipped:])
         self.count += len(new)

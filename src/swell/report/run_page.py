@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from swell import __version__
 from swell.console import duration
 from swell.data.source import Source
+from swell.recipes import Recipe
 from swell.report.page import Cell, Page, write_report
 from swell.report.sections import (
     costs,
@@ -50,7 +51,7 @@ def write_run_report(
             f"{recipe.method}, {recipe.backbone} at width {recipe.width:g}, {run.encoder.features} features",
         ),
         ("budget", f"{run.metrics[-1]['step'] + 1:,} steps of {recipe.batch_size}, {duration(cost.seconds)}"),
-        ("views", f"strength {recipe.strength:g}"),
+        ("views", _views(recipe)),
         (
             "mixture",
             f"{cost.samples_real:,} real and {cost.samples_generated:,} generated samples drawn"
@@ -96,6 +97,16 @@ def write_run_report(
             footer=f"swell {__version__}",
         ),
     )
+
+
+def _views(recipe: Recipe) -> str:
+    assert not isinstance(recipe.views, str)
+    parts = [
+        f"{group.count} {group.role} of {'the whole size' if group.size is None else f'{group.size} pixels'}, "
+        f"area {group.scale[0]:g} to {group.scale[1]:g}"
+        for group in recipe.views.groups
+    ]
+    return f"{recipe.views.count} of each sample ({'; '.join(parts)}) at strength {recipe.strength:g}"
 
 
 def _verdict(own: dict[str, float], baselines: dict[str, dict[str, float]]) -> str:

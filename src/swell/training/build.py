@@ -10,6 +10,7 @@ from torch import nn
 
 from swell.data.mixture import Mixture
 from swell.data.source import Source
+from swell.errors import InputError
 from swell.methods import find_method, make_method
 from swell.methods.registry import Preset
 from swell.nets.backbones import BACKBONES, scaled
@@ -37,6 +38,9 @@ def resolve(recipe: Recipe, real: Source, device: torch.device) -> Recipe:
     presets = find_method(recipe.method).presets
     preset = presets.get(name) or presets.get("small") or Preset()
     method = make_method(recipe.method, {**preset.options, **recipe.method_options})
+    if getattr(method, "queue", 0) > len(real) // 2 and "queue" not in recipe.method_options:
+        # A longer queue would hold each sample's own embeddings of the epoch before.
+        method = replace(method, queue=max(2, len(real) // 2))  # type: ignore[type-var]
     backbone = default_backbone(real.shape) if recipe.backbone == "auto" else recipe.backbone
     BACKBONES[backbone]  # raises for an unknown name, before anything is written
     plan = recipe.views
@@ -52,6 +56,12 @@ def resolve(recipe: Recipe, real: Source, device: torch.device) -> Recipe:
     if recipe.steps is None and recipe.minutes is None and recipe.flops is None:
         epochs = recipe.epochs if recipe.epochs is not None else 100.0
         recipe = recipe.with_budget(steps=math.ceil(epochs * len(real) / recipe.batch_size))
+    if recipe.learning_rate is None and recipe.optimizer not in ("auto", preset.optimizer):
+        raise InputError(
+            f"optimizer {recipe.optimizer} without a learning rate",
+            f"a rate for it: {recipe.method}'s preset {name} has one for {preset.optimizer}",
+            "give --learning-rate too",
+        )
     rate = preset.learning_rate * recipe.batch_size / PRESET_BATCH
     return replace(
         recipe,

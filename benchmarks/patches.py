@@ -1,0 +1,117 @@
+"""EMP-SSL against SimCLR, many-view InfoNCE and SwAV with multi-crop at 2, 8, 20 and 64 views an image, equal budgets.
+
+    python benchmarks/patches.py [--views 400000] [--seconds 120] [--seeds 2]
+
+Once for equal views (patches) processed, once for equal seconds. All see as many views a step, so equal views are equal steps too;
+more views an image mean fewer images a batch. One probe for all (whole image, one forward), and bags of 16 patches on a
+grid beside it. CIFAR-10, ResNet-18 at an eighth of its width, short presets. Two runs at a time, one thread each. Goes on
+where it stopped; draws docs/patches.svg.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import Any
+
+from _arms import Rows, cifar10_source, pretrained
+from _common import ROOT, claim
+from _figure import Line, draw
+from swell.evaluation.statistics import summarise
+from swell.recipes import Recipe
+from swell.views.plan import VIEWS, ViewPlan
+
+COUNTS = (2, 8, 20, 64)
+VIEWS_A_STEP = 1024
+WIDTH = 0.125
+BAG = 16
+NAMES = {
+    "emp_ssl": "EMP-SSL",
+    "infonce_patches": "InfoNCE, patches",
+    "simclr": "InfoNCE, SimCLR views",
+    "swav": "SwAV, multi-crop",
+}
+ARMS = tuple(NAMES)
+
+
+def recipe_of(arm: str, count: int) -> Recipe:
+    """The recipe of an arm at `count` views an image, without its budget."""
+    if arm == "swav":  # two large crops assign, the others are small and predict
+        large, small = VIEWS["swav"]().groups
+        groups = (large, replace(small, count=count - 2)) if count > 2 else (large,)
+        plan = ViewPlan(groups)
+    else:
+        name = "simclr" if arm == "simclr" else "emp_ssl"
+        group = VIEWS[name]().groups[0]
+        plan = ViewPlan((replace(group, count=count),))
+    method = {"infonce_patches": "simclr"}.get(arm, arm)
+    return Recipe(
+        method=method,
+        preset="short",
+        width=WIDTH,
+        views=plan,
+        batch_size=round(VIEWS_A_STEP / count),
+        method_options={"hidden": 512},
+    )
+
+
+def run(arm: str, count: int, seed: int, budget: dict[str, float]) -> dict[str, Any]:
+    train, test = cifar10_source("train"), cifar10_source("test")
+    return pretrained(recipe_of(arm, count).with_budget(**budget), train, train, test, seed, BAG)
+
+
+def main(views: int, seconds: float, seeds: int) -> None:
+    settings = {"views": views, "seconds": seconds, "width": WIDTH, "views_a_step": VIEWS_A_STEP, "bag": BAG}
+    rows = Rows("patches", settings)
+    budgets = {"views": {"patches": views}, "seconds": {"minutes": seconds / 60}}
+    jobs = [
+        (f"{basis}/{arm} {count}/{seed}", run, (arm, count, seed, budget))
+        for seed in range(seeds)
+        for basis, budget in budgets.items()
+        for arm in ARMS
+        for count in COUNTS
+    ]
+
+    def more() -> dict[str, Any]:
+        best: dict[str, tuple[float, float, int, str]] = {}
+        for arm in ARMS:
+            for count in COUNTS:
+                if found := rows.of(f"views/{arm} {count}"):
+                    mean, sd = summarise([r["linear"] for r in found])
+                    best[arm] = max(
+                        best.get(arm, (-1.0, 0.0, 0, "")), (mean, sd, len(found), f"{arm} at {count} views")
+                    )
+        if "emp_ssl" not in best:
+            return {}
+        mean, sd, n, name = best["emp_ssl"]
+        others = ", ".join(f"{other} {m:.1f} %" for arm, (m, _, _, other) in best.items() if arm != "emp_ssl")
+        detail = (
+            f"{name} after {views:,} views, ResNet-18 width {WIDTH:g}, whole-image probe; best of the others: {others}"
+        )
+        return {
+            "claim": claim("EMP-SSL linear probe", mean, sd, n, rows.seconds, "%", detail, threads="1 thread a run")
+        }
+
+    def figure() -> None:
+        panels: dict[str, list[Line]] = {}
+        for basis, title in (("views", f"equal views ({views:,})"), ("seconds", f"equal seconds ({seconds:g})")):
+            for arm in ARMS:
+                for key, dashed in (("linear", False), ("bag_linear", True)):
+                    found = [(c, rows.of(f"{basis}/{arm} {c}")) for c in COUNTS]
+                    points = [(float(c), *summarise([r[key] for r in rs])) for c, rs in found if rs]
+                    if points:
+                        panels.setdefault(title, []).append(Line(NAMES[arm], tuple(points), dashed))
+        note = f"solid: whole image, one forward; dashed: bag of {BAG} patches. CIFAR-10, ResNet-18 at width {WIDTH:g}"
+        if panels:
+            draw(ROOT / "docs" / "patches.svg", panels, "views an image", "linear accuracy, per cent", note)
+
+    rows.make(jobs, more, together=2)
+    figure()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--views", type=int, default=400_000)
+    parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--seeds", type=int, default=2)
+    main(**vars(parser.parse_args()))

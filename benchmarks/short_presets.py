@@ -1,0 +1,83 @@
+"""Choose each method's short preset: the same trials of optimiser and rate for all, scored on training images.
+
+    python benchmarks/short_presets.py [--steps 400] [--only simclr,byol]
+
+CIFAR-10's training images, at half their size for speed, are split: 40,000 are trained on without labels; of the other 10,000,
+kNN on 5,000 scores 5,000. The test split is not read. Two trials run at a time, one thread each. Goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from _arms import Rows, cifar10_source, pretrained
+from methods import recipe_of
+from swell.data.source import Source
+from swell.methods import METHODS, find_method
+
+WIDTH = 0.125
+OWN = "as the small preset"
+TRIALS = ((OWN, 0.0), ("sgd", 0.06), ("sgd", 0.2), ("adamw", 1e-3))  # of batches of 256
+HELD_OUT, SCORED = 10_000, 5_000
+
+
+def trial(method: str, optimizer: str, rate: float, steps: int) -> dict[str, Any]:
+    """One short training and kNN on held-out training images."""
+    data = cifar10_source("train")
+    images, fit, score = (data.subset(part) for part in np.split(np.arange(len(data)), (-HELD_OUT, -SCORED)))
+    images, fit, score = map(halved, (images, fit, score))
+    plan = find_method(method)().views((3, 32, 32))
+    groups = tuple(g if g.size is None else replace(g, size=g.size // 2) for g in plan.groups)
+    recipe = replace(
+        recipe_of(method, 1).with_budget(steps=steps),
+        width=WIDTH,
+        backbone="resnet18",
+        views=replace(plan, groups=groups),
+    )
+    if optimizer != OWN:
+        decay = {"sgd": 5e-4, "adamw": 1e-2, "lars": 1e-4}[optimizer]
+        rate *= recipe.batch_size / 256
+        recipe = replace(recipe, optimizer=optimizer, learning_rate=rate, weight_decay=decay, warmup=0.05)
+    else:
+        own = find_method(method).presets["small"]
+        rate = own.learning_rate * recipe.batch_size / 256
+        changes = {"optimizer": own.optimizer, "learning_rate": rate, "weight_decay": own.weight_decay}
+        recipe = replace(recipe, warmup=own.warmup, **changes)
+    return pretrained(recipe, images, fit, score, seed=0)
+
+
+def halved(source: Source) -> Source:
+    """Images at half their side, by the mean of four pixels."""
+    n, c, h, w = source.samples.shape
+    small = source.samples.reshape(n, c, h // 2, 2, w // 2, 2).mean((3, 5)).round().astype(np.uint8)
+    return replace(source, samples=small)
+
+
+def main(steps: int, only: str) -> None:
+    rows = Rows("short-presets", {"steps": steps, "side": 16, "width": WIDTH, "trials": [list(t) for t in TRIALS]})
+    methods = only.split(",") if only else [entry.name for entry in METHODS]
+    trials = [(method, name, rate) for method in methods for name, rate in TRIALS]
+    jobs = [(f"{method}/{name} {rate:g}", trial, (method, name, rate, steps)) for method, name, rate in trials]
+    rows.make(jobs, lambda: {"best": best(rows.rows)}, together=2)
+    for method, choice in best(rows.rows).items():
+        print(f"{method:14s} {choice}")
+
+
+def best(rows: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """The trial of each method with the highest kNN accuracy."""
+    found: dict[str, tuple[float, str]] = {}
+    for key, row in rows.items():
+        method, _, name = key.partition("/")
+        found[method] = max(found.get(method, (-1.0, "")), (row.get("knn", 0.0), name))
+    return {method: f"{name}: {knn:.1f}" for method, (knn, name) in found.items()}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--only", default="", help="methods, separated by commas")
+    main(**vars(parser.parse_args()))
