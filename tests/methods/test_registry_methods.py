@@ -209,14 +209,32 @@ def test_the_preset_fits_the_size_and_fills_only_what_is_left_open():
     assert large.method_options == asdict(SimCLR(**METHODS["simclr"].presets["large"].options))
     own = resolve(
         Recipe(
-            method="simclr", steps=1, optimizer="adamw", weight_decay=0.0, warmup=0.0, method_options={"outputs": 9}
-        ),
+            method="simclr",
+            steps=1,
+            optimizer="adamw",
+            learning_rate=1e-3,
+            weight_decay=0.0,
+            warmup=0.0,
+            method_options={"outputs": 9},
+        ),  # fmt: skip
         source(65, 4),
         CPU,
     )
     assert (own.optimizer, own.weight_decay, own.warmup) == ("adamw", 0.0, 0.0)
     assert own.method_options == {**large.method_options, "outputs": 9}
     assert resolve(small, source(64), CPU) == small  # what is resolved stays
+
+
+def test_another_optimizer_needs_a_rate_of_its_own():
+    with pytest.raises(InputError, match="optimizer sgd without a learning rate"):
+        resolve(Recipe(method="emp_ssl", steps=1, optimizer="sgd"), source(), CPU)
+    assert resolve(Recipe(method="emp_ssl", steps=1, optimizer="lars"), source(), CPU).learning_rate > 0
+
+
+def test_a_queue_is_no_longer_than_half_the_samples_unless_told():
+    assert resolve(Recipe(method="mocov2", steps=1), source(8, 100), CPU).method_options["queue"] == 50
+    told = Recipe(method="mocov2", steps=1, method_options={"queue": 90})
+    assert resolve(told, source(8, 100), CPU).method_options["queue"] == 90
 
 
 def test_a_method_without_that_preset_falls_back(tmp_path):

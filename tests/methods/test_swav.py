@@ -262,8 +262,8 @@ def test_published_settings():
 
 
 def test_multi_crop_by_the_size_of_the_images():
-    assert SwAV().views((3, 64, 64)) == VIEWS["swav"]()
-    assert SwAV().views((3, 96, 65)) == VIEWS["swav_imagenet"]()
+    assert SwAV().views((3, 64, 64)) == VIEWS["swav"](64)
+    assert SwAV().views((3, 96, 65)) == VIEWS["swav_imagenet"](96)
     assert [g.count for g in SwAV().views((3, 32, 32)).groups] == [2, 6]
 
 

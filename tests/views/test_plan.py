@@ -34,6 +34,7 @@ PUBLISHED = [
     ("asymmetric_adainf", 1, 1, None, (0.2, 1), (0.4, 0.4, 0.2, 0.1), (0.4, 0.2, 0, 0.2, 0.5), "bicubic"),
     ("vicreg", 0, 2, None, (0.2, 1), (0.4, 0.4, 0.2, 0.1), (0.8, 0.2, 0, 0.1, 0.5), "bicubic"),
     ("emp_ssl", 0, 20, None, (0.25, 0.25), (0.4, 0.4, 0.4, 0.2), (0.8, 0.2, 0.1, 0.1, 0.5), "bilinear"),
+    ("emp_ssl_crops", 0, 20, None, (0.08, 1), (0.4, 0.4, 0.4, 0.2), (0.8, 0.2, 0.1, 0.1, 0.5), "bilinear"),
     ("emp_ssl_imagenet", 0, 20, None, (0.25, 0.25), (0.4, 0.4, 0.4, 0.2), (0.8, 0.2, 0.1, 0.1, 0.5), "bicubic"),
     ("swav", 0, 2, 32, (0.2, 1), (0.8, 0.8, 0.8, 0.2), (0.8, 0.2, 0.5, 0, 0.5), "bilinear"),
     ("swav", 1, 6, 16, (0.05, 0.2), (0.8, 0.8, 0.8, 0.2), (0.8, 0.2, 0.5, 0, 0.5), "bilinear"),
@@ -50,7 +51,7 @@ def test_presets_have_the_published_numbers(row):
     assert (group.count, group.size, group.interpolation) == (count, size, interpolation)
     assert settings(group) == {"scale": scale, "jitter": jitter, "p": p}
     assert group.blur_sigma == (0.1, 2.0)
-    assert group.ratio == ((1, 1) if name == "emp_ssl" else (3 / 4, 4 / 3))
+    assert group.ratio == ((1, 1) if name in ("emp_ssl", "emp_ssl_crops") else (3 / 4, 4 / 3))
 
 
 def test_the_table_above_names_every_preset_and_roles_are_set():
@@ -59,6 +60,8 @@ def test_the_table_above_names_every_preset_and_roles_are_set():
     assert [g.role for g in VIEWS["emp_ssl"]().groups] == ["patch"]
     assert VIEWS["emp_ssl"](200).count == 200
     assert VIEWS["swav"]().count == 8
+    assert [g.size for g in VIEWS["swav"](64).groups] == [64, 32]
+    assert [g.size for g in VIEWS["swav_imagenet"](96).groups] == [96, 41]
     assert all(VIEWS[name]().count == 2 for name in ("simclr", "asymmetric", "vicreg", "digits"))
 
 

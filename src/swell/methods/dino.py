@@ -105,7 +105,8 @@ class DINO(Method):
         share(self, "teacher_warmup", "centre_momentum", "tau", "freeze")
 
     def views(self, shape: tuple[int, ...]) -> ViewPlan:
-        return VIEWS["asymmetric" if max(shape[1:], default=0) <= 64 else "swav_imagenet"]()
+        side = max(shape[1:], default=32)
+        return VIEWS["asymmetric"]() if side <= 64 else VIEWS["swav_imagenet"](side)
 
     def parts(self, encoder: Backbone) -> nn.ModuleDict:
         projector = MLP(encoder.features, self.hidden, self.outputs, layers=3, norm=self.norm)

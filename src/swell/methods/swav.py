@@ -68,7 +68,8 @@ class SwAV(Method):
         share(self, "freeze", "queue_start")
 
     def views(self, shape: tuple[int, ...]) -> ViewPlan:
-        return VIEWS["swav" if max(shape[1:], default=0) <= 64 else "swav_imagenet"]()
+        side = max(shape[1:], default=32)
+        return VIEWS["swav" if side <= 64 else "swav_imagenet"](side)
 
     def parts(self, encoder: Backbone) -> nn.ModuleDict:
         return nn.ModuleDict(

@@ -301,21 +301,21 @@ def _multi_crop(sizes: tuple[int, int], middle: tuple[float, float], locals_: in
 
 
 @VIEWS.register("swav", "multi-crop for 32 x 32: two crops of 32 and six of 16", "Caron et al. 2020")
-def swav() -> ViewPlan:
-    """Multi-crop on CIFAR: 2 x 32 with areas 0.2 to 1 and 6 x 16 with areas 0.05 to 0.2.
+def swav(side: int = 32) -> ViewPlan:
+    """Multi-crop on CIFAR: 2 x 32 with areas 0.2 to 1 and 6 x 16 with areas 0.05 to 0.2; sizes follow `side`.
 
     Crops: galilai-group/stable-pretraining (d15ec96), CIFAR script. Colour and blur are SwAV's own, see
     `swav_imagenet`.
     """
-    return _multi_crop((32, 16), (0.2, 0.2), 6)
+    return _multi_crop((side, max(8, side // 2)), (0.2, 0.2), 6)
 
 
 @VIEWS.register("swav_imagenet", "multi-crop: two crops of 224 and six of 96", "Caron et al. 2020")
-def swav_imagenet() -> ViewPlan:
-    """SwAV on ImageNet: 2 x 224 with areas 0.14 to 1 and 6 x 96 with areas 0.05 to 0.14; each crop: flip 0.5,
-    jitter 0.8/0.8/0.8/0.2 with p 0.8, grey 0.2, blur 0.5. Source: facebookresearch/swav (06b1b7c).
+def swav_imagenet(side: int = 224) -> ViewPlan:
+    """SwAV on ImageNet: 2 x 224 with areas 0.14 to 1 and 6 x 96 with areas 0.05 to 0.14, sizes following `side`;
+    each crop: flip 0.5, jitter 0.8/0.8/0.8/0.2 with p 0.8, grey 0.2, blur 0.5. Source: facebookresearch/swav (06b1b7c).
     """
-    return _multi_crop((224, 96), (0.14, 0.14), 6)
+    return _multi_crop((side, round(side * 96 / 224)), (0.14, 0.14), 6)
 
 
 @VIEWS.register("digits", "two crops of at least 0.4 of the area, nothing else", "")
