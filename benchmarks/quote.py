@@ -20,6 +20,7 @@ QUOTED = (
     "patches",
     "emp-ssl-sweep",
     "losses",
+    "view-chunk",
     "generators-digits",
     "generators-fashion",
     "samplers",
