@@ -25,7 +25,7 @@ from swell.training import loop
 from swell.training.build import build, resolve
 from swell.training.folder import read_metrics
 from swell.training.loop import Operation, pretrain
-from swell.training.watchdog import Diverged
+from swell.training.watchdog import Diverged, Watchdog
 
 QUIET = Operation(quiet=True)
 AGAIN = Operation(resume=True, quiet=True)
@@ -252,8 +252,15 @@ def test_collapse_is_warned_of_in_plain_words(tmp_path, tiny, capsys):
     pretrain(tiny, constant, tmp_path / "run", None, QUIET)
     warning = capsys.readouterr().err
     assert "collapse" in warning
-    assert "step 1" in warning
+    assert "step 4" in warning  # after five looks
     assert warning.count("collapse:") == 1
+
+
+def test_a_narrow_state_in_passing_is_not_warned_of(capsys):
+    watchdog = Watchdog()
+    for step, spread in enumerate([0.01] * 4 + [0.2] + [0.01] * 4):
+        watchdog.check_spread(step, spread)
+    assert capsys.readouterr().err == ""
 
 
 def test_budgets_in_epochs_and_minutes(tmp_path, tiny, real):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from swell.console import warn
 
 COLLAPSED = 0.05  # spread of unit vectors: 1 is isotropic, 0 is one single point
+LOOKS = 5  # logged steps in a row before it is said: many methods pass through a narrow state in their first steps
 
 
 class Diverged(RuntimeError):
@@ -20,11 +21,12 @@ class Watchdog:
     """Reads the scalars of each logged step."""
 
     def __init__(self) -> None:
-        self._warned = False
+        self._warned, self._looks = False, 0
 
     def check_spread(self, step: int, z_std: float) -> None:
-        """Warn once when the projections of a batch have all but become one point."""
-        if z_std < COLLAPSED and step > 0 and not self._warned:
+        """Warn once when the projections of a batch have all but become one point, and have stayed so."""
+        self._looks = self._looks + 1 if z_std < COLLAPSED else 0
+        if self._looks == LOOKS and not self._warned:
             self._warned = True
             warn(
                 f"step {step}: collapse: the projector maps every view to nearly the same point (spread {z_std:.3f}, "
