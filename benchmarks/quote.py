@@ -149,19 +149,22 @@ def presets_block() -> str:
     if entry is None:
         return "Not measured yet."
     folder, result = entry
-    trials = [name if rate == 0 else f"{name} {rate:g}" for name, rate in result["settings"]["trials"]]
-    rows = [f"| method | {' | '.join(trials)} |", f"|---|{'---:|' * len(trials)}"]
-    methods = dict.fromkeys(key.partition("/")[0] for key in result["rows"])
-    for method in methods:
+    names = {
+        f"{name} {rate:g}": name if rate == 0 else f"{name} {rate:g}" for name, rate in result["settings"]["trials"]
+    }
+    rows = [
+        f"| method | {' | '.join(names.values())} | best of these with gentler views |",
+        f"|---|{'---:|' * len(names)}---:|",
+    ]
+    for method in dict.fromkeys(key.partition("/")[0] for key in result["rows"]):
         found = {
-            trial: result["rows"].get(f"{method}/{trial}")
-            for trial in (f"{n} {r:g}" for n, r in result["settings"]["trials"])
+            key.partition("/")[2]: row.get("knn") for key, row in result["rows"].items() if key.startswith(f"{method}/")
         }
-        best = max((row["knn"] for row in found.values() if row), default=0)
-        cells = [
-            "" if row is None else f"**{row['knn']:.1f}**" if row["knn"] == best else f"{row['knn']:.1f}"
-            for row in found.values()
-        ]
+        other = next((name for name in found if name.startswith("best with")), "")
+        values = [found.get(name) for name in (*names, other)]
+        best = max(value for value in values if value is not None)
+        cells = ["diverged" if v is None else f"**{v:.1f}**" if v == best else f"{v:.1f}" for v in values]
+        cells[-1] = f"{other.split()[2]} {cells[-1]}" if other else ""
         rows.append(f"| {method} | {' | '.join(cells)} |")
     s = result["settings"]
     told = f"kNN on 5,000 held-out training images after {s['steps']} steps at {s['side']} pixels, width {s['width']:g}, one seed."
