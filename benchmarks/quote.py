@@ -152,19 +152,17 @@ def presets_block() -> str:
     names = {
         f"{name} {rate:g}": name if rate == 0 else f"{name} {rate:g}" for name, rate in result["settings"]["trials"]
     }
-    rows = [
-        f"| method | {' | '.join(names.values())} | best of these with gentler views |",
-        f"|---|{'---:|' * len(names)}---:|",
-    ]
+    titles = [*names.values(), "best of these, gentler views", "other settings"]
+    rows = [f"| method | {' | '.join(titles)} |", f"|---|{'---:|' * len(titles)}"]
     for method in dict.fromkeys(key.partition("/")[0] for key in result["rows"]):
-        found = {
-            key.partition("/")[2]: row.get("knn") for key, row in result["rows"].items() if key.startswith(f"{method}/")
-        }
-        other = next((name for name in found if name.startswith("best with")), "")
-        values = [found.get(name) for name in (*names, other)]
-        best = max(value for value in values if value is not None)
-        cells = ["diverged" if v is None else f"**{v:.1f}**" if v == best else f"{v:.1f}" for v in values]
-        cells[-1] = f"{other.split()[2]} {cells[-1]}" if other else ""
+        found = {key.partition("/")[2]: row for key, row in result["rows"].items() if key.startswith(f"{method}/")}
+        best = max(row.get("knn", 0.0) for row in found.values())
+        gentler = next((name for name in found if name.startswith("best with")), "")
+        cells = []
+        for name in (*names, gentler, "other settings"):
+            value = found[name].get("knn") if name in found else 0.0
+            text = "diverged" if value is None else f"{value:.1f}" if value else ""
+            cells.append(f"**{text}**" if value and value == best else text)
         rows.append(f"| {method} | {' | '.join(cells)} |")
     s = result["settings"]
     told = f"kNN on 5,000 held-out training images after {s['steps']} steps at {s['side']} pixels, width {s['width']:g}, one seed."

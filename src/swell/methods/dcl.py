@@ -48,7 +48,7 @@ class DCL(Method):
     presets: ClassVar[Mapping[str, Preset]] = {
         "small": Preset("lars", 0.4, 1e-4),
         "large": Preset("lars", 0.3, 1e-6, 0.1, {"outputs": 128}),
-        "short": Preset("sgd", 0.12, 5e-4, 0.05),
+        "short": Preset("sgd", 0.06, 5e-4, 0.05, views="vicreg"),
     }
 
     def __post_init__(self) -> None:

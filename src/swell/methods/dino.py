@@ -96,6 +96,7 @@ class DINO(Method):
                 "norm": True,
                 "prototypes": 256,
             },
+            "vicreg",
         ),
     }
     collapse_costs: ClassVar[bool] = False  # the teacher's centre and temperature prevent it, not the loss

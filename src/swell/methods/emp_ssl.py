@@ -95,7 +95,7 @@ class EMPSSL(Method):
     presets: ClassVar[Mapping[str, Preset]] = {
         "small": Preset("lars", 12.0, 5e-7, 0.0),
         "large": Preset("lars", 12.0, 5e-7, 0.0, views="emp_ssl_imagenet"),
-        "short": Preset("lars", 12.0, 5e-7, 0.0),
+        "short": Preset("lars", 12.0, 5e-7, 0.0, views="emp_ssl_crops"),
     }
 
     def __post_init__(self) -> None:

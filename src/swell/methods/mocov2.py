@@ -81,7 +81,7 @@ class MoCoV2(Method):
         "large": Preset(
             "sgd", 0.03, 1e-4, 0.0, {"outputs": 128, "queue": 65536, "tau_start": 0.999}
         ),  # facebookresearch/moco, v2
-        "short": Preset("sgd", 0.12, 5e-4, 0.05),
+        "short": Preset("sgd", 0.06, 5e-4, 0.05),
     }
     collapse_costs: ClassVar[bool] = False  # not against the random rows of a new queue; against a full one it does
 

@@ -75,7 +75,7 @@ class SimCLR(Method):
     presets: ClassVar[Mapping[str, Preset]] = {
         "small": Preset("lars", 0.4, 1e-4),  # solo-learn, CIFAR
         "large": Preset("lars", 0.3, 1e-6, 0.1, {"temperature": 0.1, "outputs": 128}),  # google-research/simclr
-        "short": Preset("sgd", 0.12, 5e-4, 0.05),
+        "short": Preset("sgd", 0.2, 5e-4, 0.05, views="vicreg"),
     }
 
     def __post_init__(self) -> None:

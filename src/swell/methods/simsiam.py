@@ -56,7 +56,7 @@ class SimSiam(Method):
     presets: ClassVar[Mapping[str, Preset]] = {
         "small": Preset("sgd", 0.5, 1e-5),  # solo-learn, CIFAR
         "large": Preset("sgd", 0.05, 1e-4, 0.0),  # facebookresearch/simsiam
-        "short": Preset("sgd", 0.12, 5e-4, 0.05),
+        "short": Preset("sgd", 0.06, 5e-4, 0.05, {"outputs": 256, "predictor": 64}),
     }
     collapse_costs: ClassVar[bool] = False  # one point is a minimum of the loss; predictor and stop-gradient prevent it
 

@@ -60,7 +60,7 @@ class SwAV(Method):
         "small": Preset("lars", 0.6, 1e-6),
         # facebookresearch/swav, 200 epochs of 256
         "large": Preset("lars", 0.6, 1e-6, 0.0, {"freeze": 0.005, "queue_start": 0.075}),
-        "short": Preset("sgd", 0.2, 5e-4, 0.05, {"prototypes": 100, "epsilon": 0.03, "queue_start": 1.0}),
+        "short": Preset("lars", 0.6, 1e-6, 0.01, {"prototypes": 100, "epsilon": 0.03, "queue_start": 1.0}),
     }
 
     def __post_init__(self) -> None:
