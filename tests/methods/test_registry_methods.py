@@ -216,7 +216,7 @@ def test_the_preset_fits_the_size_and_fills_only_what_is_left_open():
             weight_decay=0.0,
             warmup=0.0,
             method_options={"outputs": 9},
-        ),  # fmt: skip
+        ),
         source(65, 4),
         CPU,
     )
