@@ -27,7 +27,10 @@ OTHER_VIEWS = {"vicreg": "adainf", "emp_ssl": "emp_ssl_crops"}  # for the best o
 KEPT_VIEWS = ("swav",)  # multi-crop is the point of it
 SETTINGS = {  # one more trial for those that stayed far below their like, all of these with VICReg's views
     "barlow_twins": ("sgd", 0.06, {"scale": 0.0125}),
-    "byol": ("sgd", 0.2, {"tau_start": 0.9}),
+    "byol": ("sgd", 0.2, {"tau_start": 0.9}),  # a teacher that keeps up with a few hundred steps
+    "mocov2": ("sgd", 0.06, {"tau_start": 0.9}),
+    "mocov3": ("sgd", 0.2, {"tau_start": 0.9}),
+    "dino": ("sgd", 0.2, {"tau": 0.9}),
     "simsiam": ("sgd", 0.06, {"outputs": 256, "predictor": 64}),
 }
 HELD_OUT, SCORED = 10_000, 5_000
