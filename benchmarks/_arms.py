@@ -22,7 +22,7 @@ from swell.evaluation.evaluate import evaluate_encoder
 from swell.evaluation.probe import probe
 from swell.files import read_json
 from swell.recipes import Recipe
-from swell.threads import start_worker
+from swell.threads import all_cores, free_cores, start_worker
 from swell.training.watchdog import Diverged
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -50,8 +50,8 @@ class Rows:
 
         All rows are written after each, with what `more` says of them (a claim).
         """
-        cores = os.cpu_count() or 1
-        threads = max(1, cores // together)
+        free_cores()  # a bound process would hand its one core on to the workers
+        threads = max(1, len(all_cores()) // together)
         if together > 1:
             os.environ.update(OMP_NUM_THREADS=str(threads), OMP_PROC_BIND="false")
         context = multiprocessing.get_context("spawn")  # a process a row, so that its peak memory is its own
