@@ -37,9 +37,8 @@ def swapped_prediction(scores: Tensor, q: Tensor, targets: list[int], tau: float
         tau: temperature.
     """
     log_p = (scores / tau).log_softmax(-1)
-    entropy = -torch.einsum("tbk,vbk->tvb", q, log_p).mean(-1)  # [T, V]
-    own = sum((entropy[t, v] for t, v in enumerate(targets)), torch.zeros_like(entropy[0, 0]))
-    return (entropy.sum() - own) / (len(q) * (len(scores) - 1))
+    of_others = log_p.sum(0) - log_p[targets]  # [T, B, K]: summed over all views but the target itself
+    return -(q * of_others).sum(-1).mean() / (len(scores) - 1)
 
 
 @full_precision
