@@ -19,8 +19,7 @@ def sinkhorn(scores: Tensor, epsilon: float, iterations: int = 3) -> Tensor:
     """
     log_q = scores / epsilon
     for _ in range(iterations):
-        log_q = log_q - log_q.logsumexp(0, keepdim=True)
-        log_q = log_q - log_q.logsumexp(1, keepdim=True)
+        log_q = log_q.log_softmax(0).log_softmax(1)  # columns, then rows, divided by their sums
     return log_q.exp()
 
 
