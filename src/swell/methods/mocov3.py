@@ -56,7 +56,7 @@ class MoCoV3(Method):
     presets: ClassVar[Mapping[str, Preset]] = {
         "small": Preset("lars", 0.3, 1e-6),  # solo-learn, CIFAR
         "large": Preset("lars", 0.3, 1.5e-6, 0.01, {"temperature": 1.0, "tau_start": 0.996}),  # moco-v3, 1000 epochs
-        "short": Preset("lars", 0.3, 1e-6),
+        "short": Preset("sgd", 0.2, 5e-4, 0.05, {"tau_start": 0.9}, "vicreg"),
     }
     collapse_costs: ClassVar[bool] = False  # not before the predictor has learnt to meet the keys; then it does
 
