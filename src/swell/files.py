@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import tomllib
 from collections.abc import Iterator
@@ -139,3 +140,37 @@ def read_toml(path: Path | str) -> dict[str, Any]:
 def sha256_of(path: Path | str) -> str:
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `out`, which takes its place, whole, when the block succeeds and vanishes when it
+    fails. What `out` held before is removed only after the new folder is complete.
+    """
+    with new_folders(out.parent):
+        with told_as_input_error(out):
+            temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
+        made, old = temporary / "new", temporary / "old"
+        try:
+            with told_as_input_error(out):
+                made.mkdir()
+            yield made
+            swap_in(made, out, old)
+        except InputError as error:  # names the place the user knows, not the temporary one
+            given = error.given.replace(str(made), str(out))
+            raise InputError(given, error.expected, error.todo) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def swap_in(made: Path, out: Path, old: Path) -> None:
+    """Rename the finished folder `made` to `out`; what `out` held before goes to `old`, and back where that fails."""
+    with told_as_input_error(out):
+        if out.exists():
+            out.replace(old)
+        try:
+            made.replace(out)
+        except BaseException:  # a Ctrl-C here must not cost the earlier samples either
+            if old.exists() and not out.exists():
+                old.replace(out)
+            raise

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from vectors import Features, views_of
 
 from swell.errors import InputError
 from swell.methods.mocov3 import MoCoV3, info_nce
@@ -15,25 +16,10 @@ from swell.methods.registry import Views
 from swell.views.plan import VIEWS
 
 
-class Features(nn.Linear):
-    """Vectors of 6 -> features of 10."""
-
-    features = 10
-
-    def __init__(self):
-        super().__init__(6, 10)
-
-
 def make(**options):
     torch.manual_seed(0)
     method, encoder = MoCoV3(hidden=16, outputs=8, **options), Features()
     return method, encoder, method.parts(encoder)
-
-
-def views_of(counts, batch=12, roles=None, seed=1):
-    g = torch.Generator().manual_seed(seed)
-    groups = tuple(torch.randn(count * batch, 6, generator=g) for count in counts)
-    return Views(groups, roles or ("global",) * len(counts), batch)
 
 
 def by_loops(q, k, tau):

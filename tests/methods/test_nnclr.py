@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from vectors import Features, unit_rows, views_of
 
 from swell.errors import InputError
 from swell.methods.nnclr import NNCLR, nearest, nnclr_loss
@@ -16,30 +17,11 @@ from swell.methods.registry import Views
 from swell.views.plan import VIEWS
 
 
-class Features(nn.Linear):
-    """Vectors of 6 -> features of 10."""
-
-    features = 10
-
-    def __init__(self):
-        super().__init__(6, 10)
-
-
 def make(**options):
     torch.manual_seed(0)
     settings = {"hidden": 16, "outputs": 8, "predictor": 12, "queue": 40, **options}
     method, encoder = NNCLR(**settings), Features()
     return method, encoder, method.parts(encoder)
-
-
-def views_of(counts, batch=12, roles=None, seed=1):
-    g = torch.Generator().manual_seed(seed)
-    groups = tuple(torch.randn(count * batch, 6, generator=g) for count in counts)
-    return Views(groups, roles or ("global",) * len(counts), batch)
-
-
-def unit_rows(*shape, seed=0):
-    return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
 
 
 def neighbour_by_loops(z, queue):

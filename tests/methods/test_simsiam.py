@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from vectors import Features, views_of
 
 from swell.errors import InputError
 from swell.methods.registry import Views
@@ -13,25 +14,10 @@ from swell.methods.simsiam import SimSiam, simsiam_loss
 from swell.views.plan import VIEWS
 
 
-class Features(nn.Linear):
-    """Vectors of 6 -> features of 10."""
-
-    features = 10
-
-    def __init__(self):
-        super().__init__(6, 10)
-
-
 def make():
     torch.manual_seed(0)
     method, encoder = SimSiam(hidden=16, outputs=8, predictor=4), Features()
     return method, encoder, method.parts(encoder)
-
-
-def views_of(counts, batch=12, roles=None, seed=1):
-    g = torch.Generator().manual_seed(seed)
-    groups = tuple(torch.randn(count * batch, 6, generator=g) for count in counts)
-    return Views(groups, roles or ("global",) * len(counts), batch)
 
 
 def by_loops(p, z):

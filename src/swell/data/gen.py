@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ import numpy as np
 from swell.data.arrays import UNREADABLE
 from swell.data.source import Provenance, Source
 from swell.errors import InputError
-from swell.files import atomic_path, new_folders, read_json, sha256_of, told_as_input_error, write_json
+from swell.files import atomic_path, new_folder, read_json, sha256_of, write_json
 
 FORMAT = "swell-gen-1"
 SHARD_SIZE = 10_000
@@ -65,33 +63,8 @@ def new_gen(out: Path | str, *, force: bool = False) -> Iterator[Path]:
     """
     out = Path(out)
     refuse_to_overwrite(out, force)
-    with new_folders(out.parent):
-        with told_as_input_error(out):
-            temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
-        made, old = temporary / "new", temporary / "old"
-        try:
-            with told_as_input_error(out):
-                made.mkdir()
-            yield made
-            swap_in(made, out, old)
-        except InputError as error:  # names the place the user knows, not the temporary one
-            given = error.given.replace(str(made), str(out))
-            raise InputError(given, error.expected, error.todo) from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-def swap_in(made: Path, out: Path, old: Path) -> None:
-    """Rename the finished folder `made` to `out`; what `out` held before goes to `old`, and back where that fails."""
-    with told_as_input_error(out):
-        if out.exists():
-            out.replace(old)
-        try:
-            made.replace(out)
-        except BaseException:  # a Ctrl-C here must not cost the earlier samples either
-            if old.exists() and not out.exists():
-                old.replace(out)
-            raise
+    with new_folder(out) as made:
+        yield made
 
 
 def shard_name(number: int) -> str:

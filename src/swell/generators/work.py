@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from swell.console import say
-from swell.data.gen import is_gen, read_manifest, swap_in
+from swell.data.gen import is_gen, read_manifest
 from swell.errors import InputError
-from swell.files import atomic_path, read_json, told_as_input_error, write_json
+from swell.files import atomic_path, read_json, swap_in, told_as_input_error, write_json
 
 try:
     import fcntl

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +13,9 @@ import numpy as np
 from markupsafe import Markup
 
 from swell import __version__
-from swell.data.gen import swap_in
 from swell.errors import InputError
 from swell.evaluation.compare import BUDGETS, BY, FORMAT
-from swell.files import new_folders, read_json, told_as_input_error, write_json, write_text
+from swell.files import new_folder, read_json, write_json, write_text
 from swell.report.compare_text import SCORES, bag_of, kinds_of_bags, markdown
 from swell.report.page import Cell, Chart, Column, Page, Series, Table, render
 from swell.report.svg import line_chart, point_key
@@ -74,19 +71,10 @@ def write_comparison(out: Path, result: Mapping[str, Any]) -> None:
     """Write compare.json, table.md and report.html to the folder `out`, all or none, in place of what it holds."""
     out = Path(os.path.abspath(out))
     html, table = render_comparison(result), markdown(result)
-    with new_folders(out.parent):
-        with told_as_input_error(out):
-            temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
-        made = temporary / "new"
-        try:
-            write_json(made / "compare.json", result)
-            write_text(made / "table.md", table)
-            write_text(made / "report.html", html)
-            swap_in(made, out, temporary / "old")
-        except InputError as error:  # names the place the user knows, not the temporary one
-            raise InputError(error.given.replace(str(made), str(out)), error.expected, error.todo) from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with new_folder(out) as made:
+        write_json(made / "compare.json", result)
+        write_text(made / "table.md", table)
+        write_text(made / "report.html", html)
 
 
 def render_comparison(result: Mapping[str, Any]) -> str:
