@@ -19,31 +19,27 @@ from _arms import Job, Rows, cifar10_source, pretrained  # noqa: E402
 from _common import claim  # noqa: E402
 from swell.evaluation.evaluate import evaluate_baselines  # noqa: E402
 from swell.evaluation.statistics import summarise  # noqa: E402
-from swell.methods import METHODS  # noqa: E402
+from swell.methods import METHODS, find_method  # noqa: E402
 from swell.nets.encoder import Encoder, EncoderConfig, channel_statistics  # noqa: E402
 from swell.recipes import Recipe  # noqa: E402
 
-BATCH = 256
-BATCHES = {"emp_ssl": 32}  # 20 patches of 32 samples: as many views a step as two of 256
+JOINT = tuple(entry.name for entry in METHODS if not find_method(entry.name).needs_tokens)  # the others: masked.py
 WIDTH = 0.25
 HEADS = {"hidden": 512}  # narrow as the net
 
 
 def recipe_of(method: str, minutes: float) -> Recipe:
     """The short preset of a method at a narrow net's width."""
-    batch = BATCHES.get(method, BATCH)
-    return Recipe(
-        method=method, preset="short", width=WIDTH, minutes=minutes, batch_size=batch, method_options=dict(HEADS)
-    )
+    return Recipe(method=method, preset="short", width=WIDTH, minutes=minutes, method_options=dict(HEADS))
 
 
 def main(minutes: float, seeds: int, only: str) -> None:
     settings = {"data": "CIFAR-10", "backbone": "resnet18", "width": WIDTH, "minutes": minutes, "heads": HEADS}
-    rows = Rows("methods", {**settings, "batch": BATCH, "batches": BATCHES})
-    methods = only.split(",") if only else [entry.name for entry in METHODS]
+    rows = Rows("methods", settings)
+    methods = only.split(",") if only else JOINT
 
     def more() -> dict[str, Any]:
-        arms = {name: found for entry in METHODS if (found := rows.of(name := entry.name))}
+        arms = {name: found for name in JOINT if (found := rows.of(name))}
         if not arms:
             return {}
         best = max(arms, key=lambda name: summarise([r["linear"] for r in arms[name]])[0])

@@ -115,22 +115,22 @@ def methods_block() -> str:
         "megapixels",
     )
     rows = [
-        "| method | kNN | linear | 10-shot | TFLOP | samples | views | student forwards | teacher forwards | megapixels | peak GiB |",
-        f"|---|{'---:|' * 10}",
+        "| method | kNN | linear | 10-shot | TFLOP | samples | views | student forwards | teacher forwards | megapixels | peak GiB | batch |",
+        f"|---|{'---:|' * 11}",
     ]
     arms = by_arm(result["rows"])
     for name, runs in sorted(arms.items(), key=lambda item: -statistics.fmean(r["linear"] for r in item[1])):
         scores = [spread_cell([r[key] for r in runs], 1) for key in columns[:3]]
         costs = [f"{statistics.fmean(r[key] for r in runs):,.0f}" for key in columns[3:]]
         memory = statistics.fmean(r["peak_memory_bytes"] for r in runs) / 2**30
-        rows.append(f"| {name} | {' | '.join([*scores, *costs])} | {memory:.1f} |")
+        rows.append(f"| {name} | {' | '.join([*scores, *costs])} | {memory:.1f} | {runs[0]['recipe']['batch_size']} |")
     for name, scores in result["rows"]["baselines"]["baselines"].items():
-        rows.append(f"| {name.replace('_', ' ')} | {scores['knn']:.1f} | {scores['linear']:.1f} |{' |' * 8}")
+        rows.append(f"| {name.replace('_', ' ')} | {scores['knn']:.1f} | {scores['linear']:.1f} |{' |' * 9}")
     s, most = result["settings"], max(map(len, arms.values()), default=0)
     told = (
         f"{s['data']}, all 50,000 training images without labels, ResNet-18 at width {s['width']:g}, {s['minutes']:g} minutes of "
-        f"{result['device']}; short presets, hidden layers of {s['heads']['hidden']}, batches of {s['batch']} (EMP-SSL: "
-        f"{s['batches']['emp_ssl']} of 20 patches). Per cent of the 10,000 test images right, mean ± sd over at most {most} seeds."
+        f"{result['device']}; short presets, hidden layers of {s['heads']['hidden']}. "
+        f"Per cent of the 10,000 test images right, mean ± sd over at most {most} seeds."
     )
     return "\n".join([*rows, "", f"{told} From `{folder}`."])
 
@@ -152,14 +152,14 @@ def presets_block() -> str:
     names = {
         f"{name} {rate:g}": name if rate == 0 else f"{name} {rate:g}" for name, rate in result["settings"]["trials"]
     }
-    titles = [*names.values(), "best of these, gentler views", "other settings"]
+    titles = [*names.values(), "best of these, gentler views", "other settings", "smaller batches"]
     rows = [f"| method | {' | '.join(titles)} |", f"|---|{'---:|' * len(titles)}"]
     for method in dict.fromkeys(key.partition("/")[0] for key in result["rows"]):
         found = {key.partition("/")[2]: row for key, row in result["rows"].items() if key.startswith(f"{method}/")}
         best = max(row.get("knn", 0.0) for row in found.values())
         gentler = next((name for name in found if name.startswith("best with")), "")
         cells = []
-        for name in (*names, gentler, "other settings"):
+        for name in (*names, gentler, "other settings", "smaller batches"):
             value = found[name].get("knn") if name in found else 0.0
             text = "diverged" if value is None else f"{value:.1f}" if value else ""
             cells.append(f"**{text}**" if value and value == best else text)

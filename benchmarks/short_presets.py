@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from _arms import Rows, cifar10_source, pretrained
-from methods import recipe_of
+from methods import JOINT, recipe_of
 from swell.data.source import Source
-from swell.methods import METHODS, find_method
+from swell.methods import find_method
 from swell.views.plan import VIEWS
 
 WIDTH = 0.125
+BATCH = {"emp_ssl": 32}  # 20 patches of 32 samples: about as many views as two of 256, which the others get
 OWN = "as the small preset"
 TRIALS = ((OWN, 0.0), ("sgd", 0.06), ("sgd", 0.2), ("adamw", 1e-3))  # of batches of 256
 OTHER_VIEWS = {"vicreg": "adainf", "emp_ssl": "emp_ssl_crops"}  # for the best of these; else VICReg's gentle crops
@@ -33,11 +34,30 @@ SETTINGS = {  # one more trial for those that stayed far below their like, all o
     "dino": ("sgd", 0.2, {"tau": 0.9}),
     "simsiam": ("sgd", 0.06, {"outputs": 256, "predictor": 64}),
 }
+SMALLER = {  # the best of those in smaller batches, so in more steps: batch, optimiser, rate and what else follows from it
+    "simclr": (64, "sgd", 0.2, {}),
+    "barlow_twins": (64, "sgd", 0.06, {"scale": 0.0125}),
+    "byol": (64, "sgd", 0.2, {"tau_start": 0.97}),  # four times the steps: as slow a teacher over all of them
+    "dcl": (64, "sgd", 0.06, {}),
+    "dino": (64, "sgd", 0.2, {}),
+    "mocov2": (64, "sgd", 0.06, {}),
+    "mocov3": (64, "sgd", 0.2, {"tau_start": 0.97}),
+    "nnclr": (64, "lars", 0.4, {}),
+    "simsiam": (64, "sgd", 0.2, {"outputs": 256, "predictor": 64}),
+    "swav": (128, "lars", 1.2, {}),  # without small crops: they cost views, and a step of two views half as much
+    "vicreg": (64, "sgd", 0.06, {}),
+}
 HELD_OUT, SCORED = 10_000, 5_000
 
 
 def trial(
-    method: str, optimizer: str, rate: float, steps: int, views: str = "", settings: dict[str, float] | None = None
+    method: str,
+    optimizer: str,
+    rate: float,
+    steps: int,
+    views: str = "",
+    settings: dict[str, float] | None = None,
+    batch: int | None = None,
 ) -> dict[str, Any]:
     """One short training and kNN on held-out training images; `views` and `settings` instead of the method's own."""
     data = cifar10_source("train")
@@ -48,12 +68,14 @@ def trial(
     recipe = replace(
         recipe_of(method, 1).with_budget(steps=steps),
         width=WIDTH,
+        batch_size=batch or BATCH.get(method, 256),
         backbone="resnet18",
         views=replace(plan, groups=groups),
     )
     recipe = replace(recipe, method_options={**recipe.method_options, **(settings or {})})
     if optimizer != OWN:
-        decay = {"sgd": 5e-4, "adamw": 1e-2, "lars": 1e-4}[optimizer]
+        own = find_method(method).presets["small"]
+        decay = {"sgd": 5e-4, "adamw": 1e-2, "lars": own.weight_decay}[optimizer]
         rate *= recipe.batch_size / 256
         recipe = replace(recipe, optimizer=optimizer, learning_rate=rate, weight_decay=decay, warmup=0.05)
     else:
@@ -73,12 +95,14 @@ def halved(source: Source) -> Source:
 
 def main(steps: int, only: str) -> None:
     rows = Rows("short-presets", {"steps": steps, "side": 16, "width": WIDTH, "trials": [list(t) for t in TRIALS]})
-    methods = only.split(",") if only else [entry.name for entry in METHODS]
+    methods = only.split(",") if only else JOINT
     trials = [(method, name, rate) for method in methods for name, rate in TRIALS]
     jobs = [(f"{method}/{name} {rate:g}", trial, (method, name, rate, steps)) for method, name, rate in trials]
     rows.make(jobs, lambda: {"best": best(rows.rows)}, together=2)
     jobs = []
-    for method, choice in best({k: r for k, r in rows.rows.items() if not k.endswith(("views", "settings"))}).items():
+    for method, choice in best(
+        {k: r for k, r in rows.rows.items() if not k.endswith(("views", "settings", "batches"))}
+    ).items():
         name, rate = next((n, r) for n, r in TRIALS if choice.startswith(f"{n} {r:g}:"))
         if method in methods and method not in KEPT_VIEWS:
             views = OTHER_VIEWS.get(method, "vicreg")
@@ -86,6 +110,10 @@ def main(steps: int, only: str) -> None:
     for method, (name, rate, changed) in SETTINGS.items():
         if method in methods:
             jobs.append((f"{method}/other settings", trial, (method, name, rate, steps, "vicreg", changed)))
+    for method, (batch, name, rate, changed) in SMALLER.items():
+        if method in methods:
+            longer = steps * 256 // batch
+            jobs.append((f"{method}/smaller batches", trial, (method, name, rate, longer, "vicreg", changed, batch)))
     rows.make(jobs, lambda: {"best": best(rows.rows)}, together=2)
     for method, choice in best(rows.rows).items():
         print(f"{method:14s} {choice}")

@@ -97,6 +97,7 @@ class DINO(Method):
                 "prototypes": 256,
             },
             "vicreg",
+            batch_size=64,
         ),
     }
     collapse_costs: ClassVar[bool] = False  # the teacher's centre and temperature prevent it, not the loss

@@ -93,9 +93,9 @@ class EMPSSL(Method):
     outputs: int = 1024
 
     presets: ClassVar[Mapping[str, Preset]] = {
-        "small": Preset("lars", 12.0, 5e-7, 0.0),
-        "large": Preset("lars", 12.0, 5e-7, 0.0, views="emp_ssl_imagenet"),
-        "short": Preset("lars", 12.0, 5e-7, 0.0, views="emp_ssl_crops"),
+        "small": Preset("lars", 12.0, 5e-7, 0.0, batch_size=100),  # tsb0601/EMP-SSL
+        "large": Preset("lars", 12.0, 5e-7, 0.0, views="emp_ssl_imagenet", batch_size=100),
+        "short": Preset("lars", 12.0, 5e-7, 0.0, views="emp_ssl_crops", batch_size=32),
     }
 
     def __post_init__(self) -> None:

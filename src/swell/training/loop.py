@@ -206,7 +206,7 @@ def _loop(
     total_seconds = 60 * (recipe.minutes or 0)
     watchdog = Watchdog()
     look_every = 1 if stepper.device.type == "cpu" else GPU_LOOK_EVERY
-    views, batch = stepper.plan.count, recipe.batch_size
+    views, batch = stepper.plan.count, stepper.mixture.batch
     unit, total = ("steps", float(total_steps)) if total_steps else ("s", total_seconds)
     started = last_save = time.perf_counter()
     before = state.seconds
