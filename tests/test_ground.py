@@ -144,3 +144,12 @@ def test_workers_may_use_all_cores_though_the_main_thread_is_bound(monkeypatch):
         assert os.sched_getaffinity(0) == before
     finally:
         os.sched_setaffinity(0, before)
+
+
+def test_fused_attention_counts_as_the_products_it_fuses() -> None:
+    n, heads, tokens, width = 2, 3, 17, 8
+    q = torch.randn(n, heads, tokens, width, requires_grad=True)
+    with counted_flops() as flops:
+        torch.nn.functional.scaled_dot_product_attention(q, q, q).sum().backward()
+    product = 2 * n * heads * tokens * tokens * width
+    assert flops[0] == 2 * product + 5 * product  # q k^T and the weights times v; backward one of them once more

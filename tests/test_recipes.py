@@ -43,6 +43,9 @@ def test_a_plan_inside_a_recipe_survives_a_file(tmp_path):
         ('views = "simclrr"', "did you mean 'simclr'"),
         ("[views]\ngroup = 3", "group"),
         ("method_options = 3", "method_options"),
+        ("backbone_options = 3", "backbone_options"),
+        ("beta2 = 1.0", "beta2 1.0: expected a number from 0 to 1"),
+        ('beta2 = "high"', "beta2 'high'"),
         ("seed = [", "readable TOML"),
     ],
 )
@@ -53,6 +56,13 @@ def test_what_is_wrong_in_a_file_is_named(tmp_path, text, says):
         load_recipe(str(path))
     assert says in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_options_of_a_backbone_and_beta2_survive_a_file(tmp_path):
+    recipe = Recipe(steps=3, backbone="vit_tiny", backbone_options={"patch": 4, "positions": "learned"}, beta2=0.95)
+    path = tmp_path / "r.toml"
+    path.write_text(tomli_w.dumps(recipe.to_dict()))
+    assert load_recipe(str(path)) == recipe
 
 
 def test_an_unknown_name_gets_a_suggestion():

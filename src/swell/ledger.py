@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from swell.errors import InputError
 
@@ -97,10 +97,19 @@ def timed(cost: Cost) -> Iterator[None]:
         cost.seconds += time.perf_counter() - start
 
 
+# Torch's counter knows the fused attention of GPUs but not the CPU's; arguments after the shapes do not matter.
+_CPU_ATTENTION = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda g, q, k, v, *_, **__: (
+        sdpa_backward_flop_count(g, q, k, v)
+    ),
+}
+
+
 @contextmanager
 def counted_flops() -> Iterator[list[float]]:
     """`with counted_flops() as box: work()`; then `box[0]` holds the FLOPs of the block, backward included."""
     box = [0.0]
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
         yield box
     box[0] = float(counter.get_total_flops())

@@ -73,6 +73,8 @@ def _metavar(name: str, kind: type) -> str:
         "out": "PATH",
         "from_": "PATH",
         "inflate": "GEN",
+        "masks": "PATH",
+        "test_masks": "PATH",
         "recipe": "NAME|FILE",
     }.get(name, "NAME")
 

@@ -28,9 +28,10 @@ class Recipe:
     method: str = "simclr"  # a name, or file.py:Name
     preset: str = "auto"  # small, large or short: how to train that method; auto: by the size of the samples
     method_options: dict[str, Any] = field(default_factory=dict)  # settings of the method, by name
-    backbone: str = "auto"  # conv6 up to 16 pixels, resnet18 above
+    backbone: str = "auto"  # the method's own, else conv6 up to 16 pixels, resnet18 above
+    backbone_options: dict[str, Any] = field(default_factory=dict)  # of a ViT: patch, positions, pool, depth, drop_path
     width: float = 1.0  # multiplies the backbone's channels
-    batch_size: int = 256  # samples of a global batch
+    batch_size: int | None = None  # samples of a global batch; None: the preset's
     steps: int | None = None  # the budget: steps, epochs, minutes, patches or flops, one of them
     epochs: float | None = None  # one epoch = as many samples as DATA holds, real or generated
     minutes: float | None = None
@@ -40,6 +41,7 @@ class Recipe:
     learning_rate: float | None = None  # of the global batch; None: the preset's, scaled with the batch
     weight_decay: float | None = None  # None, here and for the warm-up: the preset's
     momentum: float = 0.9  # of SGD and LARS; beta_1 of AdamW
+    beta2: float | None = None  # of AdamW; None: the preset's
     warmup: float | None = None  # share of the budget
     views: str | ViewPlan = "auto"  # a preset's name or a plan; auto: the method's own
     view_count: int | None = None  # views of the plan's first group, instead of what it says
@@ -58,6 +60,7 @@ class Recipe:
             ("strength", 0.0, 1.0),
             ("warmup", 0.0, 0.999),
             ("momentum", 0.0, 0.999999),
+            ("beta2", 0.0, 0.9999999),
             ("learning_rate", 0.0, 1e6),
             ("weight_decay", 0.0, 1e6),
             ("width", 0.01, 64.0),
@@ -65,7 +68,7 @@ class Recipe:
             ("batch_size", 2, 10**7),
         ):
             value = getattr(self, name)
-            if value is None and name in ("learning_rate", "weight_decay", "warmup"):
+            if value is None and name in ("learning_rate", "weight_decay", "warmup", "beta2", "batch_size"):
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
                 raise InputError(f"{name} {value!r}", f"a number from {low:g} to {high:g}")
@@ -115,7 +118,7 @@ class Recipe:
                 (whole is int and (not isinstance(item, int) or isinstance(item, bool)))
                 or (isinstance(default, str) and key != "views" and not isinstance(item, str))
                 or (isinstance(default, bool) and not isinstance(item, bool))
-                or (key == "method_options" and not isinstance(item, dict))
+                or (key in ("method_options", "backbone_options") and not isinstance(item, dict))
                 or (key in ("epochs", "minutes", "flops") and not isinstance(item, (int, float)))
             )
             if wrong:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from swell.data.source import Source
 from swell.errors import InputError
 from swell.generators.outside import refuse_label_leak
 from swell.ledger import Ledger
+from swell.options import assignments
 from swell.recipes import Recipe, check_budget, check_seed, load_recipe
 from swell.run import Run, read_ledger
 from swell.training.loop import Operation
@@ -144,6 +145,8 @@ def pretrain(
     minutes: float | None = None,
     patches: int | None = None,
     flops: float | None = None,
+    backbone: str | None = None,
+    backbone_options: Mapping[str, Any] | str | None = None,
     recipe: str | Recipe = "default",
     seed: int | None = None,
     size: int | None = None,
@@ -159,7 +162,8 @@ def pretrain(
     """Train an encoder on `data`, with the GEN folder (or Source) `inflate` mixed in; returns the run.
 
     `recipe` is a name, a TOML file or a Recipe; everything given beside it replaces its value, `changes` by the
-    recipe's field names (batch_size=512). Without `report` no report.html is written, which takes seconds.
+    recipe's field names (batch_size=512). `backbone_options` may be text too: "patch=4,positions=learned". Without
+    `report` no report.html is written, which takes seconds.
 
     Raises:
         InputError: for data, options or folders that do not fit.
@@ -172,7 +176,13 @@ def pretrain(
     base = load_recipe(recipe) if isinstance(recipe, str) else recipe
     if method is not None and method != base.method:  # the recipe's settings were for its own method
         base = replace(base, method=method, method_options={})
+    if backbone is not None and backbone != base.backbone:
+        base = replace(base, backbone=backbone, backbone_options={})
     given = {"seed": seed, **changes}
+    if isinstance(backbone_options, str):
+        backbone_options = assignments("--backbone-options", backbone_options)
+    if backbone_options:
+        given["backbone_options"] = {**base.backbone_options, **backbone_options}
     if changes.get("method_options"):
         given["method_options"] = {**base.method_options, **changes["method_options"]}
     given |= {"weight": _weight(weight), "strength": None if strength is None else strength_number(strength)}

@@ -1,11 +1,13 @@
 """Shapes, stems, sizes, and exact equality with what the papers count."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
 from swell.errors import InputError
-from swell.nets.backbones import BACKBONES, scaled
+from swell.nets.backbones import BACKBONES, make_backbone, scaled
 from swell.nets.encoder import Encoder, EncoderConfig, channel_statistics, default_backbone
 
 
@@ -24,7 +26,8 @@ def test_parameters_equal_the_published_counts(name, millions):
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (3, 96, 96)])
 @pytest.mark.parametrize("width", [0.25, 1.0])
 def test_features_and_gradient(name, shape, width):
-    net = BACKBONES[name](shape, width)
+    few = {"depth": 2} if name.startswith("vit") else {}  # a block is like another
+    net = make_backbone(name, shape, width, few)
     y = net(torch.randn(2, *shape))
     assert y.shape == (2, net.features)
     y.square().mean().backward()
@@ -65,6 +68,37 @@ def test_encode_refuses_other_shapes_and_types(wrong):
     encoder = Encoder(EncoderConfig("conv6", 0.25, (3, 16, 16), (0.5,) * 3, (0.2,) * 3))
     with pytest.raises(InputError, match="expected images uint8"):
         encoder.encode(wrong)
+
+
+@pytest.mark.parametrize("name", ["conv6", "resnet18"])
+def test_convolutional_backbones_take_no_options(name):
+    assert make_backbone(name, (3, 16, 16), 0.25, {}).options == {}
+    with pytest.raises(InputError, match=f"backbone_options patch: expected none: {name}"):
+        make_backbone(name, (3, 16, 16), 0.25, {"patch": 4})
+
+
+def test_an_unknown_backbone_gets_a_suggestion():
+    with pytest.raises(InputError, match="did you mean 'vit_tiny'"):
+        make_backbone("vit_tini", (3, 16, 16), 1.0, {})
+
+
+def test_a_config_keeps_the_options_and_old_files_have_none():
+    config = EncoderConfig("vit_tiny", 0.25, (1, 8, 8), (0.3,), (0.2,), {"depth": 2, "positions": "learned"})
+    stored = json.loads(json.dumps(config.to_dict()))
+    assert EncoderConfig.from_dict(stored) == config
+    assert Encoder(EncoderConfig.from_dict(stored)).backbone.options["positions"] == "learned"
+    del stored["options"]
+    assert EncoderConfig.from_dict(stored).options == {}
+    with pytest.raises(InputError, match=r"encoder\.json"):
+        EncoderConfig.from_dict({**stored, "options": 3})
+
+
+def test_only_a_vit_has_attention_maps():
+    x, statistics = torch.rand(2, 3, 16, 16), ((0.5,) * 3, (0.2,) * 3)
+    vit = Encoder(EncoderConfig("vit_tiny", 1.0, (3, 16, 16), *statistics, {"depth": 2}))
+    torch.testing.assert_close(vit.attention_map(x), vit.backbone.attention_map((x - 0.5) / 0.2))
+    with pytest.raises(InputError, match="an attention map of a conv6"):
+        Encoder(EncoderConfig("conv6", 0.25, (3, 16, 16), *statistics)).attention_map(x)
 
 
 def test_config_round_trip_and_damage():

@@ -7,7 +7,10 @@ import torch
 from torch import nn
 
 from swell.errors import InputError
-from swell.training.optim import LARS, make_optimizer, warmup_cosine
+from swell.nets.backbones import BACKBONES, make_backbone
+from swell.nets.encoder import Encoder  # noqa: F401  (brings all backbones)
+from swell.nets.prototypes import Prototypes
+from swell.training.optim import LARS, is_decayed, make_optimizer, warmup_cosine
 
 
 def lars_by_hand(w, grads, lr, m, wd, eta, clip):
@@ -51,6 +54,43 @@ def test_biases_and_norms_are_never_decayed(name):
     assert sum(len(g["params"]) for g in opt.param_groups) == len(list(net.parameters()))
     if name == "lars":
         assert [g["adapt"] for g in opt.param_groups] == [True, False]
+
+
+class Tokens(nn.Module):
+    """Everything a masked autoencoder trains that is neither matrix, bias nor norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.mask_token, self.segments = nn.Parameter(torch.zeros(1, 1, 8)), nn.Parameter(torch.zeros(4, 8))
+
+
+def test_a_vits_tokens_and_positions_are_never_decayed():
+    vit = make_backbone("vit_tiny", (3, 16, 16), 0.25, {"depth": 1, "positions": "learned"})
+    modules = [vit, Tokens(), Prototypes(8, 4)]
+    named = {id(p): name for module in modules for name, p in module.named_parameters()}
+    decayed, others = (
+        {named[id(p)] for p in group["params"]}
+        for group in make_optimizer("adamw", modules, 0.1, 0.5, 0.9).param_groups
+    )
+    matrices = {f"blocks.0.{name}.weight" for name in ("attn.qkv", "attn.proj", "fc1", "fc2")} | {
+        "embed.weight",
+        "weight",
+    }
+    assert decayed == matrices
+    assert others == set(named.values()) - matrices
+    assert others >= {"positions", "class_token", "mask_token", "segments", "embed.bias", "norm.weight"}
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in BACKBONES if not entry.name.startswith("vit")])
+def test_of_a_convolutional_net_everything_but_vectors_is_decayed(name):
+    net = make_backbone(name, (3, 32, 32), 0.25, {})
+    assert all(is_decayed(n, p) == (p.ndim > 1) for n, p in net.named_parameters())
+
+
+def test_beta2_is_adamws():
+    net = nn.Linear(2, 2)
+    assert make_optimizer("adamw", [net], 0.1, 0.5, 0.8, 0.95).param_groups[0]["betas"] == (0.8, 0.95)
+    assert make_optimizer("adamw", [net], 0.1, 0.5, 0.8).param_groups[0]["betas"] == (0.8, 0.999)
 
 
 def test_an_unknown_optimizer_gets_a_suggestion():

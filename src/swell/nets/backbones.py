@@ -1,21 +1,29 @@
 """The registry of backbones: functions from the shape of a sample and a width to a module that makes features.
 
-A backbone maps images [B, C, H, W] to pooled features [B, features]; `forward_map` gives the last feature map.
+A backbone maps images [B, C, H, W] to pooled features [B, features]; `forward_map` gives the last feature map. Some
+take options by name beside shape and width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from inspect import Parameter, signature
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from swell.errors import InputError, suggest
 from swell.registry import Registry
+
+T = TypeVar("T")
 
 
 class Backbone(nn.Module):
     """What the rest of the house relies on: a feature count, a feature map, and its spatial mean as the feature."""
 
     features: int
+    options: Mapping[str, Any] = {}  # those it was made with, whatever was left to it filled in
 
     def forward_map(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, features, h, w]."""
@@ -26,8 +34,38 @@ class Backbone(nn.Module):
         return self.forward_map(x).mean(dim=(2, 3))
 
 
-BackboneMaker = Callable[[tuple[int, ...], float], Backbone]
+BackboneMaker = Callable[..., Backbone]  # (shape, width), and **options where there are any
 BACKBONES: Registry[BackboneMaker] = Registry("backbone")
+
+
+def make_backbone(name: str, shape: tuple[int, ...], width: float, options: Mapping[str, Any]) -> Backbone:
+    """The backbone `name` for samples of `shape` with `options` in place of its defaults.
+
+    Raises:
+        InputError: an unknown backbone, or an option that it does not take or that is no such value.
+    """
+    maker = BACKBONES[name]
+    if options and all(p.kind is not Parameter.VAR_KEYWORD for p in signature(maker).parameters.values()):
+        raise InputError(f"backbone_options {', '.join(options)}", f"none: {name} has no options", "leave them out")
+    return maker(shape, width, **options)
+
+
+def checked(kind: type[T], options: Mapping[str, Any]) -> T:
+    """The dataclass `kind`, of numbers and words, with `options` in place of its defaults.
+
+    Raises:
+        InputError: an option it does not have, or a value of another type than the default.
+    """
+    known = {f.name: f.default for f in fields(kind)}  # type: ignore[arg-type]
+    for name, value in options.items():
+        if name not in known:
+            raise InputError(f"backbone_options: unknown key {name!r}", "a known option", suggest(name, known))
+        default = known[name]
+        kinds = (int, float) if isinstance(default, float) else (type(default),)
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            like = "a whole number" if isinstance(default, int) else f"a value like {default!r}"
+            raise InputError(f"backbone_options: {name} = {value!r}", like)
+    return kind(**options)
 
 
 def scaled(channels: int, width: float) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,9 @@ from torch import Tensor
 
 from swell.errors import InputError
 from swell.nets import convnet, resnet  # noqa: F401  (their backbones register themselves)
-from swell.nets.backbones import BACKBONES, Backbone
+from swell.nets.backbones import Backbone, make_backbone
+from swell.nets.tokens import TokenPlan
+from swell.nets.vit import ViT
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class EncoderConfig:
     shape: tuple[int, ...]  # of one sample: (C, H, W)
     mean: tuple[float, ...]  # per channel, of samples scaled to [0, 1]
     std: tuple[float, ...]
+    options: dict[str, Any] = field(default_factory=dict)  # of the backbone
 
     def to_dict(self) -> dict[str, Any]:
         return {"format": "swell-encoder-1", **asdict(self)}
@@ -41,6 +44,7 @@ class EncoderConfig:
                 tuple(map(int, value["shape"])),
                 tuple(map(float, value["mean"])),
                 tuple(map(float, value["std"])),
+                dict(value.get("options", {})),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"encoder.json ({error})", "the fields swell writes") from None
@@ -69,14 +73,28 @@ class Encoder(Backbone):
         self.config = config
         self.register_buffer("mean", torch.tensor(config.mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(config.std).view(1, -1, 1, 1))
-        self.backbone = BACKBONES[config.backbone](config.shape, config.width)
+        self.backbone = make_backbone(config.backbone, config.shape, config.width, config.options)
         self.features = self.backbone.features
 
     def forward_map(self, x: Tensor) -> Tensor:
         return self.backbone.forward_map((x - self.mean) / self.std)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.backbone((x - self.mean) / self.std)
+    def forward(self, x: Tensor, plan: TokenPlan | None = None) -> Tensor:
+        """Features [B, features]; with a plan, which only a ViT knows what to do with, its tokens [N, T, features]."""
+        x = (x - self.mean) / self.std
+        return self.backbone(x) if plan is None else self.backbone(x, plan)
+
+    def attention_map(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, heads, h, w]; see `ViT.attention_map`.
+
+        Raises:
+            InputError: for a backbone without attention.
+        """
+        if not isinstance(self.backbone, ViT):
+            raise InputError(
+                f"an attention map of a {self.config.backbone}", "a backbone with attention", "give a run with a ViT"
+            )
+        return self.backbone.attention_map((x - self.mean) / self.std)
 
     @torch.no_grad()
     def encode(self, samples: np.ndarray | Tensor, batch: int = 512) -> np.ndarray:

@@ -18,7 +18,7 @@ class LARS(Optimizer):
 
     For a weight w with gradient g and decay wd, the update is  v <- m v + ratio (g + wd w),  w <- w - lr v  with the
     trust ratio  eta |w| / (|g| + wd |w|). With `clip` the ratio is min(ratio / lr, 1), so a layer's own rate never
-    exceeds lr. Groups with `adapt=False` (biases and norms) use ratio 1 and no decay.
+    exceeds lr. Groups with `adapt=False` (biases, norms and whatever else is not decayed) use ratio 1 and no decay.
     """
 
     def __init__(
@@ -67,25 +67,38 @@ class LARS(Optimizer):
 OPTIMIZERS = ("lars", "sgd", "adamw")
 
 
+def is_decayed(name: str, parameter: nn.Parameter) -> bool:
+    """Whether weight decay is for the parameter of that name: for matrices and kernels that inputs are multiplied by.
+
+    Such are the parameters of two dimensions or more that are called weights, as all of torch's layers call them. Not
+    what is added to or put among the activations: biases, class and mask tokens, positions, segment embeddings; their
+    shapes [1, L, D] or [S, D] cannot be told from a matrix, but they have names of their own. Nor the gains of norms,
+    which have one dimension. Decay would draw those towards the one place, zero, where they say nothing.
+    """
+    return parameter.ndim > 1 and "weight" in name.rpartition(".")[2]
+
+
 def make_optimizer(
-    name: str, modules: Iterable[nn.Module], lr: float, weight_decay: float, momentum: float
+    name: str, modules: Iterable[nn.Module], lr: float, weight_decay: float, momentum: float, beta2: float = 0.999
 ) -> Optimizer:
-    """Optimiser over all parameters of `modules`; biases and norms (one-dimensional weights) are never decayed.
+    """Optimiser over all parameters of `modules`; only matrices and kernels are decayed, see `is_decayed`.
+
+    `momentum` is AdamW's beta_1; `beta2` is for AdamW only.
 
     Raises:
         InputError: for an unknown name.
     """
-    parameters = [p for m in modules for p in m.parameters() if p.requires_grad]
-    matrices = [p for p in parameters if p.ndim > 1]
-    vectors = [p for p in parameters if p.ndim <= 1]
-    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+    named = [(n, p) for m in modules for n, p in m.named_parameters() if p.requires_grad]
+    decayed = [p for n, p in named if is_decayed(n, p)]
+    others = [p for n, p in named if not is_decayed(n, p)]
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
     if name == "lars":
         groups[1]["adapt"] = False
         return LARS(groups, lr, momentum, weight_decay)
     if name == "sgd":
         return SGD(groups, lr, momentum, weight_decay=weight_decay, nesterov=momentum > 0)
     if name == "adamw":
-        return AdamW(groups, lr, betas=(momentum, 0.999), weight_decay=weight_decay)
+        return AdamW(groups, lr, betas=(momentum, beta2), weight_decay=weight_decay)
     raise InputError(f"optimizer {name!r}", "a known optimizer", suggest(name, OPTIMIZERS))
 
 
