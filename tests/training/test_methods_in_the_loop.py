@@ -9,6 +9,7 @@ import torch
 from swell.data.mixture import real_share
 from swell.errors import InputError
 from swell.methods import METHODS, find_method
+from swell.recipes import Recipe
 from swell.run import Run
 from swell.training import loop
 from swell.training.build import build, resolve
@@ -24,7 +25,10 @@ CPU = torch.device("cpu")
 def recipe_of(tiny, name, **changes):
     known = METHODS[name].__dataclass_fields__
     sizes = {"hidden": 16, "outputs": 8, "predictor": 16, "bottleneck": 8, "prototypes": 20, "queue": 40}
+    sizes |= {"decoder_width": 16, "decoder_depth": 1}
     options = {key: value for key, value in sizes.items() if key in known}
+    if METHODS[name].needs_tokens:  # its own backbone, a small one
+        changes = {"backbone": "auto", "backbone_options": {"patch": 2, "depth": 2}, **changes}
     return replace(tiny, method=name, method_options=options, **changes)
 
 
@@ -76,6 +80,44 @@ def test_every_method_has_all_presets(name):
         find_method(name)(**preset.options)
         assert preset.optimizer in ("lars", "sgd", "adamw")
         assert not preset.views or preset.views in VIEWS
+
+
+@pytest.mark.parametrize("name", ["mae", "mixed_ae"])
+def test_a_masked_autoencoder_brings_its_backbone_and_its_betas(tiny, real, name):
+    recipe = resolve(Recipe(method=name, steps=1, width=0.25), real, CPU)
+    assert (recipe.backbone, recipe.optimizer, recipe.momentum, recipe.beta2) == ("vit_tiny", "adamw", 0.9, 0.95)
+    assert recipe.views == VIEWS["mae"]()
+    assert build(recipe, real, None, CPU).optimizer.param_groups[0]["betas"] == (0.9, 0.95)
+    assert (
+        resolve(
+            replace(recipe, method="simclr", method_options={}, backbone="auto", backbone_options={}), real, CPU
+        ).backbone
+        == "conv6"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"backbone": "conv6", "backbone_options": {}}, "mae with conv6.*backbone with tokens.*vit_tiny"),
+        ({"view_chunk": 1}, "view_chunk 1.*leave view_chunk out"),
+        ({"method_options": {"decoder_width": 18}}, "decoder_width 18"),
+        ({"method": "mixed_ae", "method_options": {}, "batch_size": 18}, "36 views in a batch|18 views"),
+    ],
+)  # fmt: skip
+def test_what_a_masked_autoencoder_cannot_do_is_refused_and_leaves_nothing(tmp_path, tiny, real, changes, says):
+    recipe = replace(recipe_of(tiny, "mae", views=VIEWS["mae"]()), **changes)
+    with pytest.raises(InputError, match=says):
+        pretrain(recipe, real, tmp_path / "run", None, QUIET)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["mae", "mixed_ae"])
+def test_a_masked_autoencoder_gets_better_at_it(tmp_path, tiny, real, name):
+    recipe = replace(recipe_of(tiny, name, steps=40), optimizer="adamw", learning_rate=5e-3, views=VIEWS["mae"]())
+    records = Run(pretrain(recipe, real, tmp_path / "run", None, QUIET)).metrics
+    first, last = (sum(r["reconstruction"] for r in part) / 5 for part in (records[:5], records[-5:]))
+    assert last < 0.9 * first
 
 
 def test_a_plan_of_one_view_is_refused_and_leaves_nothing(tmp_path, tiny, real):

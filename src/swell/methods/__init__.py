@@ -6,6 +6,8 @@ from swell.methods import (  # noqa: F401  (they register themselves)
     dcl,
     dino,
     emp_ssl,
+    mae,
+    mixed_ae,
     mocov2,
     mocov3,
     nnclr,

@@ -1,4 +1,4 @@
-"""What a method is: settings in a frozen dataclass and at most four hooks the loop calls.
+"""What a method is: settings in a frozen dataclass, four hooks the loop calls and one for the report.
 
     @dataclass(frozen=True)
     class Mine(Method):
@@ -16,7 +16,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, NamedTuple
 
@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from swell.errors import InputError
+from swell.gallery import Gallery
 from swell.nets.backbones import Backbone
 from swell.registry import Registry
 from swell.userfile import from_file
@@ -97,6 +98,8 @@ class Preset:
     warmup: float = 0.01  # share of the budget
     options: Mapping[str, Any] = field(default_factory=dict)  # settings of the method other than its defaults
     views: str = ""  # a view preset other than the method's own
+    batch_size: int = 256  # samples; fewer make more steps of the same seconds
+    beta2: float = 0.999  # of AdamW
 
 
 class Method:
@@ -108,6 +111,8 @@ class Method:
 
     presets: ClassVar[Mapping[str, Preset]] = {"small": Preset()}
     collapse_costs: ClassVar[bool] = True  # whether the loss itself is larger when all samples look alike
+    backbone: ClassVar[str] = "auto"  # what it trains unless told otherwise; auto: by the size of the samples
+    needs_tokens: ClassVar[bool] = False  # whether it calls encoder(x, token plan), which only a ViT takes
 
     def views(self, shape: tuple[int, ...]) -> ViewPlan:
         """The view plan at strength 1 for samples of `shape`."""
@@ -124,6 +129,12 @@ class Method:
 
     def after_step(self, encoder: nn.Module, parts: nn.ModuleDict, kept: Mapping[str, Tensor], progress: float) -> None:
         """What follows the optimiser's step: move the teacher, fill the queue. `kept` is what the loss kept."""
+
+    def pictures(self, encoder: nn.Module, parts: nn.ModuleDict, samples: Tensor) -> Sequence[Gallery]:
+        """What to show in a run's report of whole, clean samples [B, C, H, W] in [0, 1]: in eval mode, without
+        gradients, and like `loss` with torch's global generator for what it draws. Asked of methods in the registry
+        only: to write a report runs no user's file."""
+        return ()
 
 
 METHODS: Registry[type[Method]] = Registry("method")

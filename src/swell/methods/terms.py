@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 P = ParamSpec("P")
+PATCH_EPSILON = 1e-6  # added to the variance of a patch where its pixels are normalised
 
 
 def full_precision(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:

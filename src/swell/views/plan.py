@@ -326,3 +326,10 @@ def digits() -> ViewPlan:
     """
     return ViewPlan((ViewGroup(count=2, scale=(0.4, 1.0), flip=0.0, brightness=0.0, contrast=0.0, saturation=0.0,
                                hue=0.0, jitter_p=0.0, grey_p=0.0, blur_p=0.0),))  # fmt: skip
+
+
+@VIEWS.register("mae", "one crop of at least a fifth of the area and a flip, nothing else", "He et al. 2022")
+def mae() -> ViewPlan:
+    """MAE on ImageNet: area 0.2 to 1, flip 0.5. Colour jitter hurts it (arXiv 2303.17152)."""
+    return ViewPlan((ViewGroup(scale=(0.2, 1.0), brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0, jitter_p=0.0,
+                               grey_p=0.0, blur_p=0.0),))  # fmt: skip
