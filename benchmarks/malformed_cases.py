@@ -37,6 +37,7 @@ from malformed_inputs import (
     weights,
     written,
 )
+from malformed_scenes import scenes
 
 Row: TypeAlias = tuple[str, tuple[str, ...], str, tuple[Build, ...]]
 
@@ -202,6 +203,10 @@ def runs() -> Iterator[Case]:
         ("a list for the backbone", embed, encoder, changed(encoder, lambda v: v.update(backbone=[]))),
         ("a shape of two numbers", embed, encoder, changed(encoder, lambda v: v.update(shape=[1, 8]))),
         ("no mean in encoder.json", embed, "mean", changed(encoder, lambda v: v.pop("mean"))),
+        ("options of a net that has none", embed, encoder, changed(encoder, lambda v: v.update(options={"patch": 4}))),
+        ("options that are a list", embed, encoder, changed(encoder, lambda v: v.update(options=[4]))),
+        ("a ViT of endless depth", embed, encoder, changed(encoder, lambda v: v.update(backbone="vit_tiny", options={"depth": 10**9}))),
+        ("a ViT whose patch does not divide", embed, encoder, changed(encoder, lambda v: v.update(backbone="vit_tiny", options={"patch": 3}))),
         ("a width that no memory holds", embed, encoder, changed(encoder, lambda v: v.update(width=1e7))),
         ("weights cut short", embed, "encoder.safetensors", cut("run/encoder.safetensors")),
         ("weights of zero bytes", evaluate, "encoder.safetensors", cut("run/encoder.safetensors", 0.0)),
@@ -324,6 +329,10 @@ def words() -> Iterator[Case]:
          (written("mine.py", "Mine = 3"),)),
         ("budgets in patches and FLOPs", pretrain("data.npz", "--patches", "9", "--flops", "1e9"), "patches and flops"),
         ("an unknown backbone", pretrain("data.npz", "--backbone", "resnet19"), "resnet19"),
+        ("an unknown option of a backbone", pretrain("data.npz", "--backbone", "vit_tiny", "--backbone-options", "ptch=4"), "did you mean 'patch'?"),
+        ("a patch that does not divide", pretrain("data.npz", "--backbone", "vit_tiny", "--backbone-options", "patch=3"), "patch, 3"),
+        ("an option of a backbone that has none", pretrain("data.npz", "--backbone-options", "patch=4"), "conv6 has no options"),
+        ("an option of a backbone without a value", pretrain("data.npz", "--backbone-options", "patch"), "--backbone-options"),
         ("an unknown precision", pretrain("data.npz", "--precision", "fp8"), "fp8"),
         ("an unknown device", pretrain("data.npz", "--device", "gpu"), "gpu"),
         ("a device without memory", pretrain("data.npz", "--device", "meta"), "meta"),
@@ -336,6 +345,7 @@ def words() -> Iterator[Case]:
     recipes = (
         ("an unknown key in a recipe file", "epoch = 3", "did you mean 'epochs'?"),
         ("an unknown method option", "[method_options]\ntemprature = 1.0", "temprature"),
+        ("an unknown option of a ViT", 'backbone = "vit_tiny"\n[backbone_options]\npatches = 4', "did you mean 'patch'?"),
         ("a negative hidden width", "[method_options]\nhidden = -5", "hidden"),
         ("a view group without a scale", "[[views.groups]]\nscale = [1.0]", "scale"),
         ("true for a number", "learning_rate = true", "learning_rate"),
@@ -384,5 +394,5 @@ def outputs() -> Iterator[Case]:
 
 def every_case() -> list[Case]:
     """All cases; every tenth as a command of its own."""
-    cases = [*folders(), *arrays(), *generated(), *runs(), *numbers(), *words(), *outputs()]
+    cases = [*folders(), *arrays(), *generated(), *runs(), *numbers(), *words(), *outputs(), *scenes()]
     return [replace(case, command=i % 10 == 0 and not case.limits) for i, case in enumerate(cases)]

@@ -257,7 +257,7 @@ def _eight_bit(image: Image.Image, mode: str) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def square(image: Image.Image, size: int) -> Image.Image:
+def square(image: Image.Image, size: int, resample: Image.Resampling = Image.Resampling.BICUBIC) -> Image.Image:
     """The centre square of `image`, resized to `size` x `size` (bicubic, antialiased) where it must be."""
     w, h = image.size
     side = min(w, h)
@@ -265,7 +265,7 @@ def square(image: Image.Image, size: int) -> Image.Image:
         left, top = (w - side) // 2, (h - side) // 2
         return image.crop((left, top, left + side, top + side))
     x, y = (w - side) / 2, (h - side) / 2  # halves count: a JPEG decoded at 1/8 has large pixels
-    return image.resize((size, size), Image.Resampling.BICUBIC, box=(x, y, x + side, y + side))
+    return image.resize((size, size), resample, box=(x, y, x + side, y + side))
 
 
 class Chunk(NamedTuple):

@@ -26,6 +26,10 @@ SCORES = {  # where evaluation.json holds them
     "linear": ("linear", "accuracy"),
     "nmi": ("clusters", "nmi"),
 }
+ALSO = {  # what is only there where it was asked for, and what must be equal before it compares
+    "dense": (("dense", "miou"), ("probe", "n_train", "n_test", "train", "test")),
+    "finetune": (("finetune", "accuracy"), ("fraction", "n_labels", "n_test", "steps")),
+}
 PRETRAINING = ("seconds", "flops", "views", "forwards", "teacher_forwards", "pixels")  # as the ledger names them
 MACHINE = ("cpu", "cores", "threads", "gpu", "device")
 
@@ -48,7 +52,7 @@ class Row:
     provenance: Mapping[str, Mapping[str, Any]]
     evaluation: Mapping[str, Any]
     environment: Mapping[str, Any]
-    scores: Mapping[str, float]  # 0 to 1, by the keys of SCORES
+    scores: Mapping[str, float]  # 0 to 1, by the keys of SCORES, and of ALSO where there are any
     costs: Mapping[str, float | None]
 
     @property
@@ -90,6 +94,9 @@ def read_row(path: Path | str) -> Row:
         raise InputError(str(path / "recipe.toml"), "the resolved recipe and its [data], as swell wrote them")
     evaluation = _read_evaluation(path / "evaluation.json")
     scores = {name: _number(path / "evaluation.json", evaluation, *keys) for name, keys in SCORES.items()}
+    for name, (keys, _) in ALSO.items():
+        if name in evaluation:
+            scores[name] = _number(path / "evaluation.json", evaluation, *keys)
     costs = _costs(path)
     return Row(str(path), recipe, data, provenance, evaluation, _read_environment(path), scores, costs)
 

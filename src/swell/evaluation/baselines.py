@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from swell.errors import InputError
+from swell.nets.encoder import Encoder
+from swell.seeding import seed_for
 
 
 def pixels(samples: np.ndarray) -> np.ndarray:
@@ -40,3 +43,9 @@ def pca(train: np.ndarray, test: np.ndarray, dims: int = 128, seed: int = 0) -> 
         )
     model = PCA(min(dims, *train.shape), random_state=seed).fit(train)
     return model.transform(train).astype(np.float32), model.transform(test).astype(np.float32)
+
+
+def untrained(encoder: Encoder) -> Encoder:
+    """An encoder of the same settings with random weights, always the same ones, on the same device."""
+    torch.manual_seed(seed_for(0, "random-init baseline"))
+    return Encoder(encoder.config).to(encoder.mean.device)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from swell.errors import InputError, suggest
-from swell.evaluation.arms import SCORES, Row, arm_names, read_row
+from swell.evaluation.arms import ALSO, SCORES, Row, arm_names, read_row
 from swell.evaluation.statistics import paired, summarise
 
 FORMAT = "swell-compare-1"
@@ -26,6 +26,8 @@ BY = {
     "knn": "kNN accuracy",
     "few_shot_1": "1-shot accuracy",
     "few_shot_10": "10-shot accuracy",
+    "dense": "mean IoU of the dense probe",
+    "finetune": "fine-tuned accuracy",
 }
 BUDGETS = {
     "seconds": "seconds",
@@ -46,7 +48,7 @@ def compare_runs(
     """What `compare.json` holds, from at least two RUN folders that were evaluated on the same data.
 
     Args:
-        by: the score to rank by, one of `BY`.
+        by: the score to rank by, one of `BY`; for dense and finetune all runs must have been evaluated so, and alike.
         budget: the cost that must be equal, one of `BUDGETS`; None takes the first equal one of `CHOSEN_FROM`, and
             where there is none, nothing is ranked. Seconds of different machines are only taken when asked for.
         across_data: accept runs that were pre-trained on different real data.
@@ -64,11 +66,12 @@ def compare_runs(
     _require_same_test(rows)
     _require_same_data(rows, across_data)
     _refuse_twice([((row.arm, row.recipe.seed), row.path) for row in rows], "the same recipe and seed")
+    keys = [*SCORES, *_also(rows, by)]
     groups: dict[Hashable, list[Row]] = {}
     for row in rows:
         groups.setdefault(row.arm, []).append(row)
     names = dict(zip(groups, arm_names([group[0] for group in groups.values()]), strict=True))
-    arms = [_arm(names[key], group) for key, group in groups.items()]
+    arms = [_arm(names[key], group, keys) for key, group in groups.items()]
     budgets = {name: _equality([(arm["name"], arm["costs"][name]) for arm in arms]) for name in BUDGETS}
     machines = _machines(rows)
     basis = _basis(budget, budgets, same_machine=not machines) if len(arms) > 1 else None
@@ -96,7 +99,7 @@ def compare_runs(
         "budgets": budgets,
         "arms": arms,
         "pairs": pairs,
-        "runs": [_run(row, names[key]) for key, group in groups.items() for row in group],
+        "runs": [_run(row, names[key], keys) for key, group in groups.items() for row in group],
     }
     return {**result, "verdict": _verdict(result), "notices": _notices(result, rows)}
 
@@ -142,18 +145,33 @@ def _require_same_data(rows: Sequence[Row], across_data: bool) -> None:
             )
 
 
+def _also(rows: Sequence[Row], by: str) -> list[str]:
+    """Those of `ALSO` that all runs have, on the same terms. Raises InputError where `by` is one that they have not."""
+    found = []
+    for name, (_, terms) in ALSO.items():
+        lacking = [row.path for row in rows if name not in row.scores]
+        told = [[row.evaluation.get(name, {}).get(term) for term in terms] for row in rows]
+        unlike = [row.path for row, own in zip(rows, told, strict=True) if own != told[0]]
+        if not lacking and not unlike:
+            found.append(name)
+        elif name == by:
+            why = f"{lacking[0]} (evaluated without --{name})" if lacking else f"{unlike[0]} (other terms of --{name})"
+            raise InputError(why, f"runs evaluated alike with --{name}", f"run swell evaluate RUN DATA --{name}")
+    return found
+
+
 def _machines(rows: Sequence[Row]) -> dict[str, list[Any]]:
     """What differs among the machines, and the values there are."""
     values = {key: list({row.machine[key]: None for row in rows}) for key in rows[0].machine}
     return {key: several for key, several in values.items() if len(several) > 1}
 
 
-def _run(row: Row, arm: str) -> dict[str, Any]:
+def _run(row: Row, arm: str, keys: Sequence[str]) -> dict[str, Any]:
     return {
         "path": row.path,
         "arm": arm,
         "seed": row.recipe.seed,
-        "scores": dict(row.scores),
+        "scores": {key: row.scores[key] for key in keys},
         "label_free": _label_free(row),
         "bag_of_features": row.evaluation.get("bag_of_features"),
         "costs": dict(row.costs),
@@ -167,7 +185,7 @@ def _label_free(row: Row) -> dict[str, float]:
     return {key: value for key, value in items if isinstance(value, (int, float)) and math.isfinite(value)}
 
 
-def _arm(name: str, rows: Sequence[Row]) -> dict[str, Any]:
+def _arm(name: str, rows: Sequence[Row], keys: Sequence[str]) -> dict[str, Any]:
     def summary(values: Sequence[float]) -> dict[str, float | None]:
         mean, sd = summarise(values)
         return {"mean": mean, "sd": sd}
@@ -181,8 +199,8 @@ def _arm(name: str, rows: Sequence[Row]) -> dict[str, Any]:
         "name": name,
         "n": len(rows),
         "rank": None,
-        "by_seed": {str(row.recipe.seed): dict(row.scores) for row in rows},
-        "scores": {key: summary([row.scores[key] for row in rows]) for key in SCORES},
+        "by_seed": {str(row.recipe.seed): {key: row.scores[key] for key in keys} for row in rows},
+        "scores": {key: summary([row.scores[key] for row in rows]) for key in keys},
         "label_free": {key: summary([f[key] for f in free]) for key in free[0] if all(key in f for f in free)},
         "bag_of_features": _bag([row.evaluation.get("bag_of_features") for row in rows]),
         "costs": {key: mean(key) for key in rows[0].costs},

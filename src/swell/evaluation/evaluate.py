@@ -9,12 +9,12 @@ import torch
 
 from swell.data.source import Source
 from swell.errors import InputError
-from swell.evaluation.baselines import pca, pixels
+from swell.evaluation.baselines import pca, pixels, untrained
 from swell.evaluation.label_free import label_free
 from swell.evaluation.probe import probe
 from swell.ledger import Cost, timed
 from swell.nets.encoder import Encoder
-from swell.seeding import generator_for, seed_for
+from swell.seeding import generator_for
 from swell.views.plan import ViewPlan
 from swell.views.render import render
 
@@ -89,8 +89,7 @@ def evaluate_encoder(encoder: Encoder, train: Source, test: Source, plan: ViewPl
 
 def evaluate_baselines(encoder: Encoder, train: Source, test: Source) -> dict[str, dict[str, Any]]:
     """The same probe on raw pixels, on their principal components, and on the encoder's random initialisation."""
-    torch.manual_seed(seed_for(0, "random-init baseline"))
-    random_init = Encoder(encoder.config).to(encoder.mean.device)
+    random_init = untrained(encoder)
     raw = pixels(train.samples), pixels(test.samples)
     sets = {
         "pixels": raw,

@@ -38,9 +38,13 @@ class Fit:
     iterations: int
     converged: bool  # largest gradient entry <= tolerance
 
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits [m, C] of the rows of `x` [m, D]."""
+        return x @ self.weights[:-1].to(x) + self.weights[-1].to(x)
+
     def predict(self, x: Tensor) -> Tensor:
         """Classes [m] of the rows of `x` [m, D]."""
-        return (x @ self.weights[:-1].to(x) + self.weights[-1].to(x)).argmax(1)
+        return self.logits(x).argmax(1)
 
 
 def objective(x: Tensor, y: Tensor, penalty: float) -> Callable[[Tensor], tuple[float, Tensor]]:
@@ -171,12 +175,15 @@ def validation_split(y: Tensor, seed: int) -> tuple[Tensor, int]:
     return torch.cat(fitting + validating).to(y.device), sum(map(len, fitting))
 
 
-def choose_and_fit(x: Tensor, y: Tensor, classes: int, seed: int) -> tuple[Fit, dict[str, object]]:
+def choose_and_fit(
+    x: Tensor, y: Tensor, classes: int, seed: int, split: tuple[Tensor, int] | None = None
+) -> tuple[Fit, dict[str, object]]:
     """Choose the penalty on a part of train, then fit all of it; the test split is never seen.
 
-    `x` [n, D] is standardised. The best validation accuracy wins, the stronger penalty among equals.
+    `x` [n, D] is standardised. The best validation accuracy wins, the stronger penalty among equals. `split` is
+    `validation_split(y, seed)` unless rows that belong together must stay together.
     """
-    order, m = validation_split(y, seed)
+    order, m = split or validation_split(y, seed)
     x, y = x[order], y[order]  # fitting part and validation part are now views, not copies
     chosen, start = DEFAULT_PENALTY, None
     scores: dict[float, float] = {}
