@@ -77,11 +77,17 @@ class Rows:
 
 
 def pretrained(
-    recipe: Recipe, images: Source, train: Source, test: Source, seed: int, patches: int = 0
+    recipe: Recipe,
+    images: Source,
+    train: Source,
+    test: Source,
+    seed: int,
+    patches: int = 0,
+    also: Callable[[swell.Run], dict[str, float]] | None = None,
 ) -> dict[str, Any]:
     """Train an arm on `images` and probe it: scores in per cent and every cost column.
 
-    With `patches`, the probe also sees bags of so many patches on a grid.
+    With `patches`, the probe also sees bags of so many patches on a grid; `also` adds columns of its own.
     """
     begun = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -91,6 +97,7 @@ def pretrained(
         recipe, ledger, metrics = run.recipe, run.ledger, run.metrics
         result = evaluate_encoder(run.encoder, train, test)
         bag = _bag(run.encoder, train, test, patches) if patches else {}
+        more = also(run) if also is not None else {}
     cost = ledger.pretraining
     return {
         "knn": 100 * result["knn"]["accuracy"],
@@ -99,6 +106,7 @@ def pretrained(
         "nmi": 100 * result["clusters"]["nmi"],
         "rankme": result["label_free"]["rankme"],
         **bag,
+        **more,
         "steps": metrics[-1]["step"] + 1,
         "seconds": cost.seconds,
         "teraflops": cost.flops / 1e12,
