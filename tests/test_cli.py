@@ -225,6 +225,25 @@ def test_the_recipe_a_run_leaves_behind_makes_it_again(run, made, tmp_path):
     assert (again.path / "encoder.safetensors").read_bytes() == (run / "encoder.safetensors").read_bytes()
 
 
+def test_options_of_a_backbone_reach_the_encoder_and_go_with_it(tmp_path, capsys):
+    def pretrained(name, recipe, **more):
+        return swell.pretrain("builtin:digits", tmp_path / name, recipe=recipe, quiet=True, report=False, **more)
+
+    text = "patch=4,depth=1,positions=learned"
+    run = pretrained("vit", "digits", steps=2, width=0.25, batch_size=32, backbone="vit_tiny", backbone_options=text)
+    chosen = {"patch": 4, "positions": "learned", "pool": "class", "depth": 1, "drop_path": 0.0}
+    assert run.encoder.config.options == run.recipe.backbone_options == chosen
+    assert run.encode("builtin:digits:test").shape == (540, 48)
+    recipe = str(run.path / "recipe.toml")
+    again = pretrained("again", recipe)
+    assert (again.path / "encoder.safetensors").read_bytes() == (run.path / "encoder.safetensors").read_bytes()
+    assert pretrained("other", recipe, backbone="conv6").recipe.backbone_options == {}  # those were for another one
+    argv = ["pretrain", "builtin:digits", "--out", tmp_path / "no", "--backbone", "vit_tiny", "--backbone-options"]
+    status, _, err = call(capsys, *argv, "ptch=4")
+    assert (status, len(err)) == (2, 1)
+    assert "did you mean 'patch'?" in err[0]
+
+
 def test_the_demo_tells_its_limits_before_it_begins(capsys, tmp_path):
     status, _, err = call(capsys, "demo", "--out", tmp_path / "demo", "--seeds", 0)
     assert (status, len(err)) == (2, 1)

@@ -122,7 +122,8 @@ class Pretrain:
     flops: float | None = option("budget in FLOPs", None, "the recipe's")
     recipe: str = option("name or TOML file; options given here go first", "default")
     batch_size: int | None = option("samples of a batch", None, "the recipe's")
-    backbone: str | None = option("conv6, resnet18, resnet34 or resnet50", None, "the recipe's")
+    backbone: str | None = option("conv6, resnet18 (34, 50) or vit_tiny (small, base)", None, "the recipe's")
+    backbone_options: str | None = option("settings of a ViT: patch=4,positions=learned,pool=mean", None)
     width: float | None = option("multiplier of the backbone's channels", None, "the recipe's")
     views: str | None = option("view preset; see `swell recipes --views`", None, "the recipe's")
     view_count: int | None = option("views of each sample, in the plan's first group", None, "the plan's")
@@ -170,43 +171,25 @@ class Evaluate:
     patches: int | None = option("also probe the mean features of this many patches of each sample", None)
     patch_mode: str | None = option("grid (the same patches every time) or random", None, "grid")
     draws: int | None = option("draws of random patches, for their sd", None, "5")
+    dense: bool = option("also probe cells of the feature map: what does every pixel of mosaics of DATA show?", False)
+    tiles: int | None = option("--dense: samples along a side of a mosaic, 2 to 4", None, "2")
+    masks: str | None = option(
+        "--dense: folder of PNG masks (pixel value = class) of the images in DATA", None, "mosaics"
+    )
+    test_masks: str | None = option("--masks: those of the images in --test", None, "a fixed part of --masks")
+    finetune: bool = option("also fine-tune a copy of the encoder on the labels", False)
+    label_fraction: float | None = option("--finetune: share of the labels to train on", None, "1")
+    finetune_epochs: float | None = option("--finetune: passes over these", None, "20, or what 500 steps come to")
     json_: bool = option("print the result as one JSON object", False)
 
     def __call__(self) -> Result:
+        from swell.report.evaluate_text import summary
         from swell.run import Run
 
-        run = Run(self.run)
-        result = run.evaluate(
-            self.data,
-            self.test,
-            labels=self.labels or True,
-            baselines=not self.no_baselines,
-            patches=self.patches,
-            patch_mode=self.patch_mode,
-            draws=self.draws,
-        )
-        lines = [_probe_line("encoder", result)]
-        lines += [_probe_line(name, value) for name, value in result.get("baselines", {}).items()]
-        lines += [_bag_line(result["bag_of_features"])] if "bag_of_features" in result else []
-        return result, "\n".join([*lines, f"look at {run.path / 'report.html'}"])
-
-
-def _bag_line(r: dict[str, Any]) -> str:
-    scores = [
-        f"{shown} {100 * r[name]['accuracy']:.1f}" + (f" +- {100 * r['sd'][name]:.1f}" if r["sd"][name] else "")
-        for name, shown in (("knn", "kNN"), ("linear", "linear"))
-    ]
-    cost = f"{r['forwards_per_sample']} forwards and {r['flops_per_sample'] / 1e9:.3g} GFLOP a sample"
-    return f"encoder, {r['patches']} patches ({r['mode']}): {'  '.join(scores)}; {cost}"
-
-
-def _probe_line(name: str, r: dict[str, Any]) -> str:
-    few = r["few_shot"]
-    return (
-        f"{name:12s} 1-shot {100 * few['1']:5.1f}  10-shot {100 * few['10']:5.1f}"
-        f"  kNN {100 * r['knn']['accuracy']:5.1f}"
-        f"  linear {100 * r['linear']['accuracy']:5.1f}  NMI {100 * r['clusters']['nmi']:5.1f}"
-    )
+        run, own = Run(self.run), ("run", "data", "labels", "no_baselines", "json_")
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in own}
+        result = run.evaluate(self.data, labels=self.labels or True, baselines=not self.no_baselines, **given)
+        return result, summary(result, run.path)
 
 
 @dataclass(frozen=True)
@@ -233,7 +216,7 @@ class Compare:
 
     runs: Sequence[str] = argument("RUN folders; those that differ in their seed only are one arm", nargs="+")
     out: str = option("folder for compare.json, table.md and report.html")
-    by: str = option("score to rank by: linear, knn, few_shot_1 or few_shot_10", "linear")
+    by: str = option("score to rank by: linear, knn, few_shot_1, few_shot_10, dense or finetune", "linear")
     budget: str | None = option(
         "what must be equal: seconds, flops, views, samples, forwards, teacher_forwards or pixels", None, "what is"
     )

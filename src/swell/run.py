@@ -12,14 +12,18 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as safetensors_from
+from torch import nn
 
+from swell.checkpoint import load_checkpoint
 from swell.data.gen import is_gen, open_gen
+from swell.data.masks import Masked, has_class_folders, of_same_classes, open_masks, split_masks
 from swell.data.open import open_data
 from swell.data.source import Source
 from swell.devices import pick_device
 from swell.errors import InputError
 from swell.files import read_json, write_json
 from swell.ledger import Cost, Ledger
+from swell.methods import METHODS, Method, make_method
 from swell.nets.encoder import Encoder, EncoderConfig
 from swell.recipes import Recipe, read_recipe
 from swell.training.folder import read_metrics
@@ -71,6 +75,30 @@ class Run:
     def metrics(self) -> list[dict[str, Any]]:
         return read_metrics(self.path)
 
+    def parts(self) -> tuple[Method, nn.ModuleDict] | None:
+        """The method and what it trained beside the encoder, in eval mode, to look at; None where there is none:
+
+        where the checkpoint is gone, damaged or of another moment than the encoder, and for a method in a user's file,
+        because opening a folder shall run no code that its recipe names.
+        """
+        recipe = self.recipe
+        if recipe.method not in METHODS:
+            return None
+        device = self.encoder.mean.device
+        try:
+            saved = load_checkpoint(self.path / "checkpoint.pt")
+            method = make_method(recipe.method, recipe.method_options)
+            with torch.random.fork_rng([device] if device.type == "cuda" else []):  # for weights that are replaced
+                parts = method.parts(self.encoder)
+            parts.load_state_dict(saved["parts"])
+            own = self.encoder.state_dict()
+            same = saved["encoder"].keys() == own.keys() and all(
+                torch.equal(saved["encoder"][name].to(device), weights) for name, weights in own.items()
+            )
+        except (InputError, LookupError, TypeError, ValueError, AttributeError, RuntimeError):
+            return None
+        return (method, parts.to(device).eval()) if same else None
+
     def open(self, data: Any, labels: bool | str = False, **options: Any) -> Source:
         """Open `data` as the run saw its own: at the size it was trained on."""
         shape = self.encoder.config.shape
@@ -116,33 +144,70 @@ class Run:
         patches: int | None = None,
         patch_mode: str | None = None,
         draws: int | None = None,
+        dense: bool = False,
+        tiles: int | None = None,
+        masks: Path | str | None = None,
+        test_masks: Path | str | None = None,
+        finetune: bool = False,
+        label_fraction: float | None = None,
+        finetune_epochs: float | None = None,
     ) -> dict[str, Any]:
         """Probe the frozen encoder on labelled data, write `evaluation.json` and the report, return the former.
 
         Without `test`, built-in sets use their own test split and other data a stratified 70/30 split of seed 0.
         With `patches` K, "bag_of_features" holds the same probe on mean features of K patches of each sample: on a
         "grid", or "random" ones, drawn 5 times unless `draws` says otherwise. See `swell.evaluation.bag`.
+
+        With `dense`, "dense" says how well cells of the feature map tell what every pixel shows: of mosaics of
+        `tiles` x `tiles` samples, or of the images of the folder `data` with the PNG `masks` beside them (and those of
+        `test` with `test_masks`), which then needs no sub-folders for classes. See `swell.evaluation.dense`.
+        With `finetune`, "finetune" tells the accuracy of a copy that was trained on a share of the labels. See
+        `swell.evaluation.finetune`.
         """
         from swell.evaluation.bag import check_bag, evaluate_bag
+        from swell.evaluation.dense import check_dense, evaluate_dense, mosaics_of
         from swell.evaluation.evaluate import evaluate_baselines, evaluate_encoder, split
+        from swell.evaluation.finetune import evaluate_finetune
+        from swell.evaluation.finetune import finetune as tune
         from swell.report.run_page import write_run_report
 
         mode, draws = check_bag(patches, patch_mode, draws)
+        check_dense(dense, tiles, masks, test, test_masks)
+        settings = _finetune_settings(finetune, label_fraction, finetune_epochs)
         recipe, ledger = self.recipe, self.ledger  # first, because the probe takes its time
         assert not isinstance(recipe.views, str)
         if not self.metrics:
             raise InputError(
                 f"{self.path / 'metrics.jsonl'} (no step in it)", "the steps swell logged", "repeat the run"
             )
-        train_source, test_source = self._splits(data, test, labels) or split(self.open(data, labels))
-        result = evaluate_encoder(self.encoder, train_source, test_source, recipe.views)
-        if baselines:
-            result["baselines"] = evaluate_baselines(self.encoder, train_source, test_source)
+        scenes = None if masks is None else self._masked(data, masks, test, test_masks)
+        result: dict[str, Any] = {"cost": {"seconds": 0.0, "forwards": 0}}
+        labelled = masks is None or has_class_folders(data)
+        if not labelled and (finetune or patches is not None):
+            given = f"{data} (images without class folders, so without labels)"
+            raise InputError(given, "labelled images for patches and fine-tuning", "leave --patches and --finetune out")
+        if labelled:
+            train_source, test_source = self._splits(data, test, labels) or split(self.open(data, labels))
+            result = evaluate_encoder(self.encoder, train_source, test_source, recipe.views)
+            if baselines:
+                result["baselines"] = evaluate_baselines(self.encoder, train_source, test_source)
+        else:  # images with masks, but without a class each
+            train_source = test_source = self.open(data)
         if patches is not None:
             bag = evaluate_bag(self.encoder, train_source, test_source, patches, mode, draws, self.patch)
             result["bag_of_features"] = bag
             result["cost"]["seconds"] += bag["seconds"]
             result["cost"]["forwards"] += draws * patches * (len(train_source) + len(test_source))
+        pictures = None
+        if dense:
+            train_scenes, test_scenes = scenes or mosaics_of(train_source, test_source, tiles)
+            result["dense"], pictures = evaluate_dense(self.encoder, train_scenes, test_scenes, baselines)
+        if settings is not None:
+            tuner = evaluate_finetune if baselines else tune
+            result["finetune"] = tuner(self.encoder, train_source, test_source, plan=recipe.views, **settings)
+        for part in (result[name] for name in ("dense", "finetune") if name in result):
+            result["cost"]["seconds"] += part["seconds"]
+            result["cost"]["forwards"] += part["forwards"]
         ledger.evaluation.seconds += result["cost"]["seconds"]
         ledger.evaluation.forwards += result["cost"]["forwards"]
         ledger.note_memory()
@@ -156,8 +221,22 @@ class Run:
         result["ledger"] = ledger.to_dict()
         write_json(self.path / "evaluation.json", result)
         write_json(self.path / "ledger.json", ledger.to_dict())
-        write_run_report(self, test_source, result, train_source.unlabelled(), self._generated())
+        write_run_report(self, test_source, result, train_source.unlabelled(), self._generated(), pictures)
         return result
+
+    def _masked(self, data: Any, masks: Path | str, test: Any, test_masks: Path | str | None) -> tuple[Masked, Masked]:
+        """Train and test scenes of folders of images and masks, at the size the run was trained on."""
+        channels, height, width = self.encoder.config.shape
+        if height != width:
+            raise InputError(f"masks for a run of {height} x {width} pixels", "a run of square images")
+        for folder in (data, test):
+            if not isinstance(folder, (str, os.PathLike, type(None))):
+                given = f"masks for a {type(folder).__module__}.{type(folder).__qualname__}"
+                raise InputError(given, "the folder of their images", "masks go by the names of files")
+        train = open_masks(data, masks, height, channels)
+        if test is None or test_masks is None:
+            return split_masks(train)
+        return of_same_classes(train, open_masks(test, test_masks, height, channels))
 
     def _generated(self) -> Source | None:
         """The generated samples of this run, if their folder is still where and what it was."""
@@ -175,6 +254,18 @@ class Run:
         if test is None:
             return None
         return self.open(data, labels), self.open(test, labels)
+
+
+def _finetune_settings(finetune: bool, fraction: float | None, epochs: float | None) -> dict[str, Any] | None:
+    """What was said of fine-tuning, checked before the probe takes its time; None where nobody asked for it."""
+    from swell.evaluation.finetune import Settings
+
+    given: dict[str, Any] = {k: v for k, v in {"fraction": fraction, "epochs": epochs}.items() if v is not None}
+    if not finetune and given:
+        name, value = next(iter(given.items()))
+        raise InputError(f"{name} {value:g} without fine-tuning", "--finetune beside it", "give both or neither")
+    Settings(**given)
+    return given if finetune else None
 
 
 def labels_fingerprint(*sources: Source) -> str:

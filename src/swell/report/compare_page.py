@@ -16,7 +16,7 @@ from swell import __version__
 from swell.errors import InputError
 from swell.evaluation.compare import BUDGETS, BY, FORMAT
 from swell.files import new_folder, read_json, write_json, write_text
-from swell.report.compare_text import SCORES, bag_of, kinds_of_bags, markdown
+from swell.report.compare_text import SCORES, bag_of, headers, kinds_of_bags, markdown
 from swell.report.page import Cell, Chart, Column, Page, Series, Table, render
 from swell.report.svg import line_chart, point_key
 from swell.report.tables import count, seconds
@@ -131,7 +131,7 @@ def _score_table(result: Mapping[str, Any]) -> Table:
     for arm in arms:
         rank: Cell = "n = 1" if arm["rank"] is None else arm["rank"]
         row: dict[str, Cell] = {"name": arm["name"], "n": arm["n"], "rank": rank}
-        row |= {key: _cell(arm["scores"][key], 100) for key in SCORES}
+        row |= {key: _cell(arm["scores"][key], 100) for key in headers(arms)}
         for i, bag in enumerate(bags):
             own = bag_of(arm, bag)
             row |= {f"bag_{key}_{i}": _cell(own[key], 100) if own else None for key in ("knn", "linear")}
@@ -144,7 +144,7 @@ def _score_table(result: Mapping[str, Any]) -> Table:
         Column("name", "arm", better=None),
         Column("n", "n", "How many runs, which differ in their seed only.", "count", None),
         *([Column("rank", "rank", rank_hint, "count", None)] if result["basis"] else []),
-        *(Column(key, label, unit="%", better=None) for key, label in SCORES.items()),
+        *(Column(key, label, unit="%", better=None) for key, label in headers(arms).items()),
         *(
             Column(
                 f"bag_{key}_{i}",
@@ -265,12 +265,13 @@ def _setting(value: Any) -> str:
 
 
 def _run_table(result: Mapping[str, Any]) -> Table:
+    told = headers(result["arms"])
     rows: list[dict[str, Cell]] = [
         {
             "name": run["path"],
             "group": run["arm"],
             "seed": str(run["seed"]),
-            **{f"run_{key}": 100 * run["scores"][key] for key in SCORES},
+            **{f"run_{key}": 100 * run["scores"][key] for key in told},
             **{f"run_{key}": run["costs"][key] for key in ("seconds", "flops", "views")},
         }
         for run in result["runs"]
@@ -278,7 +279,7 @@ def _run_table(result: Mapping[str, Any]) -> Table:
     columns = [
         Column("name", "run", better=None),
         Column("seed", "seed", better=None),
-        *(Column(f"run_{key}", label, unit="%", better=None) for key, label in SCORES.items()),
+        *(Column(f"run_{key}", label, unit="%", better=None) for key, label in told.items()),
         *(
             replace(c, key=f"run_{c.key}", hint="")  # explained above
             for c in COST_COLUMNS

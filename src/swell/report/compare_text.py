@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 SCORES = {"few_shot_1": "1-shot", "few_shot_10": "10-shot", "knn": "kNN", "linear": "linear", "nmi": "NMI"}
+ALSO = {"dense": "dense mIoU", "finetune": "fine-tuned"}  # where all runs have them
 COSTS = {  # header, and the unit of its numbers
     "seconds": ("seconds", 1.0),
     "flops": ("TFLOPs", 1e12),
@@ -55,7 +56,7 @@ def _columns(result: Mapping[str, Any], costs: Sequence[str]) -> list[list[str]]
     columns = [["arm", *(arm["name"] for arm in arms)], ["n", *(str(arm["n"]) for arm in arms)]]
     if result["basis"]:
         columns.append(["rank", *("–" if arm["rank"] is None else str(arm["rank"]) for arm in arms)])
-    columns += [[header, *(_percent(arm["scores"][key]) for arm in arms)] for key, header in SCORES.items()]
+    columns += [[header, *(_percent(arm["scores"][key]) for arm in arms)] for key, header in headers(arms).items()]
     for bag in kinds_of_bags(arms):
         bags = [bag_of(arm, bag) for arm in arms]
         for key in ("knn", "linear"):
@@ -66,6 +67,11 @@ def _columns(result: Mapping[str, Any], costs: Sequence[str]) -> list[list[str]]
         if any(arm["costs"][key] for arm in arms):
             columns.append([header, *(_figures(arm["costs"][key], unit) for arm in arms)])
     return columns
+
+
+def headers(arms: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Headers of the scores that there are, by their keys."""
+    return {key: header for key, header in {**SCORES, **ALSO}.items() if key in arms[0]["scores"]}
 
 
 def kinds_of_bags(arms: Sequence[Mapping[str, Any]]) -> list[tuple[Any, Any]]:

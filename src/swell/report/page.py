@@ -20,6 +20,8 @@ import numpy as np
 from markupsafe import Markup
 
 from swell.files import write_text
+from swell.gallery import Gallery
+from swell.report.galleries import draw
 from swell.report.pictures import channels_note, png_data_uri, sprite
 from swell.report.svg import Chart, Series, chart_keys, line_chart, place, point_key, scatter
 from swell.report.tables import Cell, Column, Table, decimals, header_unit, show
@@ -78,6 +80,7 @@ class Page:
     tables: Sequence[Table] = ()
     curves: Sequence[Chart] = ()
     spectra: Sequence[Chart] = ()
+    galleries: Sequence[Gallery] = ()
     pairs: Pairs | None = None
     maps: Sequence[EmbeddingMap] = ()
     recipe: str = ""
@@ -103,6 +106,7 @@ def render(page: Page) -> str:
             tables=[show(table) for table in page.tables],
             curves=[_chart(chart) for chart in page.curves],
             spectra=[_chart(chart) for chart in page.spectra],
+            galleries=[draw(gallery) for gallery in page.galleries if gallery.rows],
             pairs=_pairs(page.pairs) if page.pairs is not None and len(page.pairs.generated) else None,
             maps=[_map(part) for part in page.maps],
         )

@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Any
 from swell import __version__
 from swell.console import duration
 from swell.data.source import Source
+from swell.evaluation.dense import DensePictures
 from swell.recipes import Recipe
+from swell.report.galleries import galleries_of
 from swell.report.page import Cell, Page, write_report
 from swell.report.sections import (
+    BASELINES,
     costs,
+    dense_table,
     embedding_map,
     encode_some,
+    finetune_table,
     loss_chart,
     pairs,
     probe_table,
@@ -32,12 +37,14 @@ def write_run_report(
     evaluation: Mapping[str, Any] | None = None,
     real: Source | None = None,
     generated: Source | None = None,
+    dense: DensePictures | None = None,
 ) -> None:
     """Write RUN/report.html: before the probe without scores, after it with them.
 
     Args:
         shown: the samples of the map and the spectrum.
         real, generated: what the run was trained on, where it is at hand; shown beside each other.
+        dense: test scenes with what the dense probe takes every pixel for.
     """
     recipe, ledger = run.recipe, run.ledger
     some, features = encode_some(run.encoder, shown)
@@ -67,6 +74,7 @@ def write_run_report(
             + (cpu_name() if run.encoder.mean.device.type == "cpu" else "a GPU"),
         ),
         ("seed", str(recipe.seed)),
+        ("map and pictures of", _whose(run, shown)),
     ]
     notices = []
     if run.provenance.get("generated", {}).get("labels_used"):
@@ -74,13 +82,17 @@ def write_run_report(
     tables = []
     verdict = "The encoder is trained. Probe it with `swell evaluate` to see how good its features are."
     if evaluation is not None:
-        facts.append(
-            ("probed on", f"{evaluation['n_train']:,} labelled samples, {evaluation['n_test']:,} for the test")
-        )
-        row: dict[str, Cell] = {"name": "this encoder", **scores(evaluation), **costs(ledger)}
-        baselines = evaluation.get("baselines", {})
-        tables.append(probe_table([row], baselines))
-        verdict = _verdict(scores(evaluation), {name: scores(value) for name, value in baselines.items()})
+        if "linear" in evaluation:
+            facts.append(
+                ("probed on", f"{evaluation['n_train']:,} labelled samples, {evaluation['n_test']:,} for the test")
+            )
+            row: dict[str, Cell] = {"name": "this encoder", **scores(evaluation), **costs(ledger)}
+            tables.append(probe_table([row], evaluation.get("baselines", {})))
+        if "dense" in evaluation:
+            tables.append(dense_table(evaluation["dense"]))
+        if "finetune" in evaluation:
+            tables.append(finetune_table(evaluation["finetune"]))
+        verdict = _verdict(evaluation)
     write_report(
         run.path / "report.html",
         Page(
@@ -91,12 +103,19 @@ def write_run_report(
             tables=tables,
             curves=[loss_chart({recipe.method: run.metrics})],
             spectra=[spectrum_chart({"encoder": features})],
+            galleries=galleries_of(run, shown, dense),
             pairs=pairs(generated, real) if generated is not None and real is not None else None,
             maps=[embedding_map(recipe.method, features, some)],
             recipe=(run.path / "recipe.toml").read_text(encoding="utf-8"),
             footer=f"swell {__version__}",
         ),
     )
+
+
+def _whose(run: Run, shown: Source) -> str:
+    if shown.fingerprint == run.data_fingerprints.get("real"):
+        return "the samples it was trained on"
+    return f"{len(shown):,} samples of {shown.provenance.origin}"
 
 
 def _views(recipe: Recipe) -> str:
@@ -109,10 +128,19 @@ def _views(recipe: Recipe) -> str:
     return f"{recipe.views.count} of each sample ({'; '.join(parts)}) at strength {recipe.strength:g}"
 
 
-def _verdict(own: dict[str, float], baselines: dict[str, dict[str, float]]) -> str:
-    text = f"With 10 labels a class a linear classifier on these features is right {own['shot_10']:.1f} % of the time"
-    if not baselines:
+def _verdict(evaluation: Mapping[str, Any]) -> str:
+    """The first score in words, beside its best baseline."""
+    if "linear" not in evaluation:
+        dense = evaluation["dense"]
+        text = f"A linear classifier on its cells is right about {100 * dense['accuracy']:.1f} % of all pixels"
+        own = 100 * dense["accuracy"]
+        others = {name: 100 * value["accuracy"] for name, value in dense.get("baselines", {}).items()}
+    else:
+        own = scores(evaluation)["shot_10"]
+        text = f"With 10 labels a class a linear classifier on these features is right {own:.1f} % of the time"
+        others = {name: scores(value)["shot_10"] for name, value in evaluation.get("baselines", {}).items()}
+    if not others:
         return text + "."
-    name, best = max(baselines.items(), key=lambda item: item[1]["shot_10"])
-    words = "better than" if own["shot_10"] > best["shot_10"] else "no better than"
-    return f"{text}, {words} the best baseline ({name.replace('_', ' ')}, {best['shot_10']:.1f} %)."
+    name, best = max(others.items(), key=lambda item: item[1])
+    words = "better than" if own > best else "no better than"
+    return f"{text}, {words} the best baseline ({BASELINES.get(name, name)}, {best:.1f} %)."

@@ -14,7 +14,7 @@ from swell.ledger import Ledger
 from swell.nets.encoder import Encoder
 from swell.report.page import Chart, Column, EmbeddingMap, Pairs, Series, Table
 from swell.report.projection import project
-from swell.report.tables import Cell
+from swell.report.tables import Cell, seconds
 
 SHOWN_PAIRS = 24
 SPECTRUM_ROWS = 2048
@@ -58,7 +58,8 @@ def costs(ledger: Ledger) -> dict[str, float]:
     }
 
 
-BASELINES = {"pixels": "raw pixels", "pca": "PCA of pixels", "random_init": "untrained encoder"}
+BASELINES = {"pixels": "raw pixels", "pca": "PCA of pixels", "random_init": "untrained encoder",
+             "commonest": "the commonest class everywhere"}  # fmt: skip
 
 
 def probe_table(
@@ -75,6 +76,74 @@ def probe_table(
         [*rows, *below],
         note,
     )
+
+
+DENSE_COLUMNS = [
+    Column("name", "encoder", better=None),
+    Column("miou", "mean IoU", "Of the pixels that are of a class or are taken for it, the share that are both; the "
+           "mean over classes. Stricter than accuracy: a class that is never named counts as 0.", "%", None),
+    Column("accuracy", "accuracy", "Share of pixels named correctly.", "%", None),
+]  # fmt: skip
+
+
+def dense_table(dense: Mapping[str, Any]) -> Table:
+    """The dense probe's scores, its baselines and the most that cells of this size allow."""
+
+    def row(name: str, value: Mapping[str, Any], group: str = "") -> dict[str, Cell]:
+        return {"name": name, "group": group, "miou": 100 * value["miou"], "accuracy": 100 * value["accuracy"]}
+
+    height, width = dense["grid"]
+    rows = [row("this encoder", dense)]
+    for name, value in dense.get("baselines", {}).items():
+        rows.append(row(BASELINES.get(name, name), value, "Baselines, by the same probe"))
+    rows.append(row(f"all {height} x {width} cells right", dense["ceiling"], "The most that such cells allow"))
+    made, count = dense["test"]["source"] == "mosaics", f"{dense['n_train']:,} scenes, {dense['n_test']:,} for the test"
+    if made:
+        tiles = dense["test"]["tiles"]
+        what = f"{count}: mosaics of {tiles} x {tiles} labelled samples, so every pixel is of a class"
+    else:
+        what = f"{count}, with the masks given beside them"
+    note = (
+        f"A linear classifier on single cells of the feature map ({dense['features']} numbers each) names every pixel. "
+        f"{what}. It took {seconds(dense['seconds'])} and {dense['forwards']:,} scenes encoded, the baselines aside."
+    )
+    return Table("Does it see what is where?", DENSE_COLUMNS, rows, note)
+
+
+FINETUNE_COLUMNS = [
+    Column("name", "encoder", better=None),
+    Column("accuracy", "accuracy", "Share of test samples named correctly.", "%"),
+    Column("balanced", "balanced", "The same with every class counting alike, however rare it is.", "%"),
+    Column("labels", "labels", "Labelled samples to train on.", "count", None),
+    Column("steps", "steps", unit="count", better=None),
+    Column("seconds", "time", unit="s", better=None),
+    Column("flops", "FLOPs", unit="flop", better=None),
+]
+
+
+def finetune_table(tuned: Mapping[str, Any]) -> Table:
+    """Fine-tuning from the encoder and, where that was done too, from random weights."""
+
+    def row(name: str, value: Mapping[str, Any]) -> dict[str, Cell]:
+        return {
+            "name": name,
+            "accuracy": 100 * value["accuracy"],
+            "balanced": 100 * value["balanced_accuracy"],
+            "labels": value["n_labels"],
+            "steps": value["steps"],
+            "seconds": value["seconds"],
+            "flops": value["flops"],
+        }
+
+    rows = [row("from this encoder", tuned)]
+    note = (
+        f"All layers are trained on {100 * tuned['fraction']:.3g} % of the labels ({tuned['n_labels']:,}) for "
+        f"{tuned['epochs']:.3g} passes and tested on {tuned['n_test']:,} samples."
+    )
+    if "from_scratch" in tuned:
+        rows.append(row("from random weights", tuned["from_scratch"]))
+        note += " What pre-training is worth is the difference between the rows: the second learnt from labels alone."
+    return Table("How good is it after fine-tuning?", FINETUNE_COLUMNS, rows, note)
 
 
 def loss_chart(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> Chart:
