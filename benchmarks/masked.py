@@ -18,6 +18,7 @@ from swell.threads import bind_threads
 bind_threads()
 
 import numpy as np  # noqa: E402
+import torch  # noqa: E402
 
 import swell  # noqa: E402
 from _arms import Job, Rows, cifar10_source, pretrained  # noqa: E402
@@ -27,6 +28,7 @@ from swell.evaluation.dense import evaluate_dense, mosaics_of  # noqa: E402
 from swell.evaluation.evaluate import evaluate_baselines  # noqa: E402
 from swell.evaluation.finetune import finetune  # noqa: E402
 from swell.evaluation.statistics import summarise  # noqa: E402
+from swell.methods.mixed_ae import MixedAE, attended_recall  # noqa: E402
 from swell.nets.encoder import Encoder, EncoderConfig, channel_statistics  # noqa: E402
 from swell.recipes import Recipe  # noqa: E402
 from swell.views.plan import VIEWS  # noqa: E402
@@ -34,9 +36,11 @@ from swell.views.plan import VIEWS  # noqa: E402
 BACKBONE, WIDTH, BACKBONE_OPTIONS = "vit_tiny", 0.5, {"patch": 4, "depth": 6}
 BATCH = 256
 FRACTION = 0.1  # of the labels, for fine-tuning
+RECALLED = 512  # test images in which attention is looked at
 ARMS: dict[str, dict[str, Any]] = {
     "mae": {"method": "mae"},
     "mixed_ae": {"method": "mixed_ae"},
+    "no_segments": {"method": "mixed_ae", "method_options": {"segments": False}},  # nothing tells a token's image
     "naive": {
         "method": "mixed_ae",
         "method_options": {"homologous": False, "contrast": 0.0, "segments": False},
@@ -111,9 +115,23 @@ def arm(name: str, minutes: float, seed: int, samples: int) -> dict[str, Any]:
             "dense_miou": 100 * dense["miou"],
             "dense_accuracy": 100 * dense["accuracy"],
             **{key: last[key] for key in ("reconstruction", "contrast", "recall") if key in last},
+            **recalls(run, test),
         }
 
     return pretrained(recipe_of(name, minutes), train, train, test, seed, also=further)
+
+
+@torch.no_grad()
+def recalls(run: swell.Run, test: Source) -> dict[str, float]:
+    """How often a token's own are among those it attends to most, block by block, on mixed test images; chance 1 / G."""
+    method, parts = run.parts() or (None, None)
+    if not isinstance(method, MixedAE) or parts is None:
+        return {}
+    torch.manual_seed(0)
+    x = torch.from_numpy(test.samples[:RECALLED]).float() / 255
+    plan = method.plan(parts, x)
+    found = [attended_recall(run.encoder, x, plan, block).mean().item() for block in range(BACKBONE_OPTIONS["depth"])]
+    return {f"attended_recall_{block + 1}": recall for block, recall in enumerate(found)}
 
 
 def tuned(encoder: Encoder, train: Source, test: Source, seed: int, scratch: bool = False) -> dict[str, Any]:
