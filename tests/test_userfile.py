@@ -41,3 +41,10 @@ def test_a_dataclass_with_postponed_annotations(tmp_path):
     text = "from __future__ import annotations\nfrom dataclasses import dataclass\n\n@dataclass\nclass A:\n    x: int = 3\n"
     (tmp_path / "mine.py").write_text(text)
     assert from_file("--method", f"{tmp_path}/mine.py:A")().x == 3
+
+
+def test_nothing_is_left_beside_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.dont_write_bytecode", False)
+    (tmp_path / "mine.py").write_text("x = 1")
+    assert from_file("--method", f"{tmp_path}/mine.py:x") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
 from swell.errors import InputError, suggest
+
+
+class _Loader(SourceFileLoader):
+    """Leaves no `__pycache__` beside the user's file."""
+
+    def set_data(self, path: str, data: Any, *, _mode: int = 0o666) -> None:
+        """Called with compiled code, to be kept for the next time."""
 
 
 def from_file(flag: str, place: str) -> Any:
@@ -21,7 +29,8 @@ def from_file(flag: str, place: str) -> Any:
         raise InputError(f"{flag} {place}", "a Python file and a name in it, file.py:name")
     if not Path(path).is_file():
         raise InputError(f"{flag} {path}", "a file that exists")
-    spec = importlib.util.spec_from_file_location(f"swell_user_{Path(path).stem}", path)
+    name_of_module = f"swell_user_{Path(path).stem}"
+    spec = importlib.util.spec_from_file_location(name_of_module, path, loader=_Loader(name_of_module, path))
     if spec is None or spec.loader is None:
         raise InputError(f"{flag} {path}", "a Python file")
     module = importlib.util.module_from_spec(spec)
