@@ -35,7 +35,7 @@ from swell.nets.vit import ViT
 from swell.seeding import generator_for, seed_for
 from swell.training.allocator import memory_reused
 from swell.training.machine import memory_told, pick_precision
-from swell.training.optim import warmup_cosine
+from swell.training.optim import is_decayed, warmup_cosine
 from swell.training.step import on_device
 from swell.training.watchdog import Diverged
 from swell.views.plan import ViewGroup, ViewPlan
@@ -98,15 +98,14 @@ def light_views(plan: ViewPlan | None) -> ViewPlan:
 def parameter_groups(net: Classifier, rate: float, layer_decay: float, weight_decay: float) -> list[dict[str, Any]]:
     """Groups for AdamW, one for every rate and decay: layer l of L learns with rate * layer_decay^(L - l).
 
-    Biases, norms, tokens and positions are not decayed: only the weights of linear layers and convolutions are.
+    What is decayed is what pre-training decays, see `swell.training.optim.is_decayed`.
     """
-    matrices = {id(m.weight) for m in net.modules() if isinstance(m, (nn.Linear, nn.Conv2d))}
     scales = rate_scales(net.encoder.backbone, layer_decay)
-    members = [(scales[name], p) for name, p in net.encoder.backbone.named_parameters()]
-    members += [(1.0, p) for p in net.head.parameters()]
+    members = [(scales[name], name, p) for name, p in net.encoder.backbone.named_parameters()]
+    members += [(1.0, name, p) for name, p in net.head.named_parameters()]
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
-    for scale, p in members:
-        groups.setdefault((scale, id(p) in matrices), []).append(p)
+    for scale, name, p in members:
+        groups.setdefault((scale, is_decayed(name, p)), []).append(p)
     return [
         {"params": params, "lr": rate * scale, "full_rate": rate * scale, "weight_decay": weight_decay * decayed}
         for (scale, decayed), params in groups.items()
