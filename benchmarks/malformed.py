@@ -45,6 +45,7 @@ import numpy as np
 
 from malformed_cases import every_case
 from malformed_inputs import LABELS, Case, images, pretrain
+from malformed_vectors import ready_vectors
 
 TIMEOUT = 60.0  # seconds a case may take
 NOTICE = re.compile(r"warning: |learning [\d,]+ samples|[ \d]+ %  ")
@@ -74,7 +75,8 @@ def prepare(at: Path) -> None:
     np.savez("data.npz", images=images(), labels=LABELS)
     write_gen("gen", images(30, (1, 8, 8)), Provenance("generated", "gen", "diffusion"))
     write_json("gen/ledger.json", Ledger().to_dict())
-    for argv in (pretrain("data.npz", "--out", "run"), ("evaluate", "run", "data.npz", "--no-baselines")):
+    own = pretrain("data.npz", "--out", "run"), ("evaluate", "run", "data.npz", "--no-baselines")
+    for argv in (*own, *ready_vectors()):
         with contextlib.redirect_stdout(io.StringIO()):
             status = main(list(argv))
         if status:

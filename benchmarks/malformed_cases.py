@@ -38,6 +38,7 @@ from malformed_inputs import (
     written,
 )
 from malformed_scenes import scenes
+from malformed_vectors import vectors
 
 Row: TypeAlias = tuple[str, tuple[str, ...], str, tuple[Build, ...]]
 
@@ -78,9 +79,9 @@ def arrays() -> Iterator[Case]:
         yield Case(f"shape {list(shape)}", pretrain("x.npy"), "x.npy: ", (saved("x.npy", np.zeros(shape, np.uint8)),))
     for kind in ("complex64", "datetime64[s]", "U3", "V8"):
         yield Case(f"an array of {kind}", pretrain("x.npy"), "x.npy", (saved("x.npy", np.zeros((40, 8, 8), kind)),))
-    vectors = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
+    rows = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
     for value in (np.nan, np.inf):
-        bad = vectors.copy()
+        bad = rows.copy()
         bad[[7, 9]] = value
         yield Case(f"{value} in two vectors", generate("x.npy"), "in 2 of 40 rows, first row 7", (saved("x.npy", bad),))
         bad = np.ones((40, 8, 8))
@@ -99,8 +100,8 @@ def arrays() -> Iterator[Case]:
         ("image values above 255", pretrain("x.npy"), "x.npy: image values", (saved("x.npy", images() * 256.0),)),
         ("samples all the same", generate("x.npy"), "all the same", (saved("x.npy", images()[:1].repeat(40, 0)),)),
         ("too few samples for a generator", generate("x.npy"), "9 samples", (saved("x.npy", images(9)),)),
-        ("vectors to pre-train on", pretrain("x.npy"), "vectors [40, 6]", (saved("x.npy", vectors),)),
-        ("a size for vectors", generate("x.npy", "--size", "8"), "size 8", (saved("x.npy", vectors),)),
+        ("vectors for a net of images", pretrain("x.npy"), "conv6", (saved("x.npy", rows),)),
+        ("a size for vectors", generate("x.npy", "--size", "8"), "size 8", (saved("x.npy", rows),)),
         ("an object array", pretrain("x.npy"), "x.npy", (saved("x.npy", objects),)),
         ("an object array in an .npz", pretrain("x.npz"), "x.npz", (saved("x.npz", images=objects),)),
         ("labels that are objects", ("evaluate", "run", "x.npz"), "x.npz",
@@ -121,7 +122,6 @@ def arrays() -> Iterator[Case]:
         ("two arrays, neither named", pretrain("x.npz"), "x.npz: arrays a, b", (saved("x.npz", a=images(), b=images()),)),
         ("a pipe named .npz", pretrain("x.npz"), "x.npz", (pipe("x.npz"),)),
         ("a text file", pretrain("x.txt"), "x.txt", (written("x.txt", "1 2 3"),)),
-        ("a table", pretrain("x.csv"), "x.csv", (written("x.csv", "a,b\n1,2\n"),)),
         ("a Hugging Face name", pretrain("hf:cifar10"), "hf:cifar10", ()),
         ("tar shards", pretrain("x-{000..099}.tar"), "x-{000..099}.tar", ()),
     )
@@ -394,5 +394,5 @@ def outputs() -> Iterator[Case]:
 
 def every_case() -> list[Case]:
     """All cases; every tenth as a command of its own."""
-    cases = [*folders(), *arrays(), *generated(), *runs(), *numbers(), *words(), *outputs(), *scenes()]
+    cases = [*folders(), *arrays(), *generated(), *runs(), *numbers(), *words(), *outputs(), *scenes(), *vectors()]
     return [replace(case, command=i % 10 == 0 and not case.limits) for i, case in enumerate(cases)]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -35,13 +36,19 @@ from swell.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from swell.data.preparation import Preparation
+    from swell.data.raw import Raw
+
     Array: TypeAlias = np.ndarray | Tensor
-    Data: TypeAlias = str | os.PathLike[str] | Array | tuple[Array, Array] | Source
+    Data: TypeAlias = str | os.PathLike[str] | Array | tuple[Array, Array] | Source | Any
 
 __all__ = ["open_data"]
 
-_OPENS = "a folder of images, .npz, .npy, builtin:NAME, a folder made by swell generate, an array or a tensor"
-_NOT_YET = (".h5ad", ".csv", ".parquet", ".tar")
+_OPENS = (
+    "a folder of images, .npz, .npy, .h5ad, .csv, .parquet, builtin:NAME, a folder made by swell generate, an array, "
+    "a tensor, an AnnData, a pandas frame or a sparse matrix"
+)
+_VECTORS = (".h5ad", ".csv", ".parquet")
 
 
 def open_data(
@@ -53,22 +60,32 @@ def open_data(
     cache: Path | str | None = None,
     workers: int | None = None,
     quiet: bool = False,
+    layer: str = "",
+    batch_key: str = "",
+    prepare: str = "auto",
+    preparation: Preparation | None = None,
 ) -> Source:
     """Open `data` as a source of images uint8 [N, C, H, W] or vectors float32 [N, D].
 
+    Vectors come prepared, and the source says how (`swell.data.preparation`). Made by a generator, they are so already.
+
     Args:
         data: a folder of images at any depth (JPEG, PNG, WebP, BMP, TIFF); a .npz or .npy file;
-            ``builtin:NAME[:SPLIT]``; a folder made by ``swell generate``; a NumPy array or torch tensor, or a
-            pair of them, samples and labels; or a `Source`, which is returned as it is but for labels nobody
-            asked for.
+            an .h5ad, .csv or .parquet file; ``builtin:NAME[:SPLIT]``; a folder made by ``swell generate``; a NumPy
+            array or torch tensor, or a pair of them, samples and labels; an AnnData, a pandas frame, one of
+            SciPy's sparse matrices; or a `Source`, which is returned as it is but for labels nobody asked for.
         labels: read labels too. True: the first-level sub-folder of an image file; the array labels, label or
-            y of a .npz; the second of a pair. A string names another array of a .npz.
+            y of a .npz, or such a column; the second of a pair. A string names another array or column.
         size: side of the square images made on the way in (centre square, antialiased). None keeps the shape
             of arrays; for folders see `swell.data.images.automatic_size` (96 at most).
         max_bad: up to this share of a folder, unreadable files are skipped and listed in `Source.skipped`.
         cache: folder for decoded images; None is $SWELL_CACHE, else ~/.cache/swell.
         workers: decoding threads; None is all cores, or one where pictures are tiny.
         quiet: no progress and no warnings.
+        layer: of an .h5ad or AnnData: which layer holds the values, or raw; "" is X.
+        batch_key: of the same: the column of obs that tells the batch, within which genes are centred and scaled.
+        prepare: auto (cells as counts, logged or none; anything else as a table), counts, logged, table or none.
+        preparation: do this, learnt before, instead of learning one from `data`.
 
     Raises:
         InputError: anything that cannot be opened, or labels that are not there.
@@ -78,7 +95,22 @@ def open_data(
     if not 0 <= max_bad <= 1:
         raise InputError(f"max_bad {max_bad}", "a share from 0 to 1")
     labels = labels or False
-    source = _open(data, labels, size, max_bad, cache, workers, quiet)
+    raw = _open_raw(data, labels, layer or _stored(preparation, "layer"), batch_key or _stored(preparation, "batch"))
+    if raw is None:
+        if layer or batch_key:
+            given = f"layer {layer!r} and batch key {batch_key!r}"
+            raise InputError(given, "an .h5ad file or an AnnData for them", "leave them out")
+        source = _open(data, labels, size, max_bad, cache, workers, quiet)
+        if prepare != "auto" and source.is_images:
+            raise InputError(f"preparation {prepare} of images", "vectors for it", "leave it out")
+        if not isinstance(data, Source) and not source.is_images and source.provenance.kind == "real":
+            source = _prepared(source, prepare, preparation)
+    else:
+        from swell.data.raw import to_source
+
+        if size is not None:
+            raise InputError(f"{raw.origin}: size {size} for vectors", "images", "leave the size out")
+        source = to_source(raw, prepare, preparation, quiet)
     if len(source) < 2:
         raise InputError(f"{source.provenance.origin}: {len(source)} samples", "at least 2")
     if labels is False:
@@ -90,6 +122,62 @@ def open_data(
             "give a folder with a sub-folder per class, a .npz with labels, or a pair (samples, labels)",
         )
     return source
+
+
+def _stored(preparation: Preparation | None, what: str) -> str:
+    return "" if preparation is None else str(preparation.settings.get(what, ""))
+
+
+def _open_raw(data: Data, labels: bool | str, layer: str, batch: str) -> Raw | None:
+    """Cells, tables and sparse matrices before their preparation; None of anything else."""
+    if isinstance(data, tuple) and len(data) == 2:
+        raw, y = _open_raw(data[0], False, layer, batch), as_numpy(data[1])
+        return None if raw is None or y is None else replace(raw, labels=y if labels else None)
+    if isinstance(data, (str, os.PathLike)):
+        path = Path(os.path.expanduser(os.fspath(data)))
+        suffix = path.suffix.lower()
+        if suffix not in _VECTORS or not path.is_file():
+            return None
+        if suffix == ".h5ad":
+            from swell.data.cells import open_h5ad
+
+            return open_h5ad(path, labels, layer, batch)
+        from swell.data.tables import open_csv, open_parquet
+
+        return _no_layer((open_csv if suffix == ".csv" else open_parquet)(path, labels), layer, batch)
+    if not {"anndata", "pandas", "scipy"} & {*sys.modules}:  # nothing of theirs can have been given
+        return None
+    from scipy.sparse import issparse
+
+    from swell.data.cells import canonical, is_anndata, open_anndata
+    from swell.data.counts import kind_of_cells
+    from swell.data.raw import Raw
+    from swell.data.tables import is_frame, open_frame
+
+    if is_anndata(data):
+        return open_anndata(data, labels, layer, batch)
+    if is_frame(data):
+        return _no_layer(open_frame(data, labels), layer, batch)
+    if issparse(data):
+        matrix = canonical(data, "array")
+        return _no_layer(Raw(matrix, "array", kind=kind_of_cells(matrix)), layer, batch)
+    return None
+
+
+def _no_layer(raw: Raw, layer: str, batch: str) -> Raw:
+    for name, value in (("layer", layer), ("batch key", batch)):
+        if value:
+            raise InputError(f"{raw.origin}: {name} {value!r}", "an .h5ad file or an AnnData for it", "leave it out")
+    return raw
+
+
+def _prepared(source: Source, prepare: str, preparation: Preparation | None) -> Source:
+    """Vectors of an array as a net wants them: every feature standardised, unless something else was asked for."""
+    from swell.data.raw import Raw, to_source
+
+    raw = Raw(source.samples, source.provenance.origin, kind="table", scaling="standard")
+    made = to_source(raw, prepare, preparation)
+    return replace(made, labels=source.labels, classes=source.classes)
 
 
 def _open(
@@ -126,8 +214,8 @@ def _open(
             return resized(open_gen(path), size)
         _no_key(name, labels)
         return _open_folder(path, bool(labels), size, max_bad, cache_folder(cache), workers, quiet)
-    if suffix in _NOT_YET or re.match(r"\w{2,}:", name):
-        raise InputError(name, _OPENS, "this version opens images and arrays only; save the data as .npz")
+    if suffix == ".tar" or re.match(r"\w{2,}:", name):
+        raise InputError(name, _OPENS, "this version opens neither shards nor names; save the data as .npz")
     if not name or not os.path.exists(path):
         raise InputError(f"{name or 'an empty name'} (no such file or folder)", _OPENS, "check the path")
     if not path.is_file():

@@ -5,11 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from swell.errors import InputError
+
+if TYPE_CHECKING:
+    from swell.data.preparation import Preparation
+    from swell.data.sparse import Index
+
+_HASHED = 4096  # rows at a time, which sparse ones are dense for
 
 
 @dataclass(frozen=True)
@@ -38,17 +44,19 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Source:
-    """Samples in memory: images uint8 [N, C, H, W] or vectors float32 [N, D].
+    """Samples in memory: images uint8 [N, C, H, W], or vectors float32 [N, D], as an array or as `SparseRows`.
 
+    Vectors are prepared: `preparation` says how, so that a run can do the same to later data.
     `labels` [N] int64 are present only when they were asked for (``swell.open(data, labels=True)``); nothing in
     pre-training, generation or selection reads them.
     """
 
-    samples: np.ndarray
+    samples: Any  # np.ndarray or swell.data.sparse.SparseRows
     provenance: Provenance
     labels: np.ndarray | None = None
     classes: Sequence[str] = ()
     skipped: Sequence[str] = field(default_factory=tuple)  # "path: reason" of every unreadable file
+    preparation: Preparation | None = None
 
     def __post_init__(self) -> None:
         a = self.samples
@@ -78,17 +86,17 @@ class Source:
         cached: str | None = self.__dict__.get("_fingerprint")
         if cached is None:
             h = hashlib.sha256(f"{self.samples.dtype}{self.samples.shape}".encode())
-            flat = np.ascontiguousarray(self.samples)
-            for start in range(0, len(flat), 65536):
-                h.update(flat[start : start + 65536].tobytes())
+            for start in range(0, len(self.samples), _HASHED):
+                h.update(np.ascontiguousarray(self.samples[start : start + _HASHED]).tobytes())
             cached = h.hexdigest()[:16]
             object.__setattr__(self, "_fingerprint", cached)
         return cached
 
-    def subset(self, index: np.ndarray) -> Source:
-        """The rows `index`, labels along with them."""
+    def subset(self, index: Index) -> Source:
+        """The rows `index`, labels along with them; sparse ones stay sparse."""
         labels = None if self.labels is None else self.labels[index]
-        return replace(self, samples=self.samples[index], labels=labels)
+        dense = isinstance(self.samples, np.ndarray)
+        return replace(self, samples=self.samples[index] if dense else self.samples.subset(index), labels=labels)
 
     def unlabelled(self) -> Source:
         return replace(self, labels=None, classes=())
