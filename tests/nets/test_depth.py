@@ -9,7 +9,7 @@ from swell.nets.backbones import BACKBONES, Backbone
 from swell.nets.depth import layer_ids, rate_scales
 from swell.nets.encoder import Encoder, EncoderConfig
 
-NAMES = [entry.name for entry in BACKBONES]
+NAMES = [entry.name for entry in BACKBONES if entry.name != "mlp"]
 BLOCKS = {"conv6": 6, "resnet18": 8, "resnet34": 16, "resnet50": 16, "vit_tiny": 12, "vit_small": 12, "vit_base": 12}
 
 

@@ -29,6 +29,8 @@ def recipe_of(tiny, name, **changes):
     options = {key: value for key, value in sizes.items() if key in known}
     if METHODS[name].needs_tokens:  # its own backbone, a small one
         changes = {"backbone": "auto", "backbone_options": {"patch": 2, "depth": 2}, **changes}
+    if METHODS[name].generator_positives:  # a small one
+        changes = {"generator_options": {"width": 8, "depth": 1, "evaluations": 2}, **changes}
     return replace(tiny, method=name, method_options=options, **changes)
 
 

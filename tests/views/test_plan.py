@@ -56,7 +56,8 @@ def test_presets_have_the_published_numbers(row):
 
 
 def test_the_table_above_names_every_preset_and_roles_are_set():
-    assert {entry.name for entry in VIEWS} == {row[0] for row in PUBLISHED}
+    of_images = {entry.name for entry in VIEWS if entry.make().of_images}
+    assert of_images == {row[0] for row in PUBLISHED}
     assert [g.role for g in VIEWS["swav"]().groups] == ["global", "local"]
     assert [g.role for g in VIEWS["emp_ssl"]().groups] == ["patch"]
     assert VIEWS["emp_ssl"](200).count == 200
@@ -81,7 +82,7 @@ def test_weak_is_adainf(strong, weak):
     assert_close(VIEWS[strong]().at_strength(0.5), VIEWS[weak]())
 
 
-@pytest.mark.parametrize("name", [entry.name for entry in VIEWS])
+@pytest.mark.parametrize("name", [entry.name for entry in VIEWS if entry.make().of_images])
 def test_strong_is_the_plan_itself_and_zero_distorts_nothing_but_the_flip(name):
     plan = VIEWS[name]()
     assert plan.at_strength("strong") == plan
@@ -142,7 +143,7 @@ def test_bad_groups(bad):
 
 @pytest.mark.parametrize("groups", [(), None, (1,), ViewGroup()])
 def test_bad_plans(groups):
-    with pytest.raises(InputError, match="at least one ViewGroup"):
+    with pytest.raises(InputError, match="at least one group, all ViewGroup"):
         ViewPlan(groups)
 
 

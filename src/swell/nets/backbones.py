@@ -1,7 +1,7 @@
 """The registry of backbones: functions from the shape of a sample and a width to a module that makes features.
 
-A backbone maps images [B, C, H, W] to pooled features [B, features]; `forward_map` gives the last feature map. Some
-take options by name beside shape and width.
+A backbone maps images [B, C, H, W] to pooled features [B, features]; `forward_map` gives the last feature map. One of
+vectors maps [B, D] to [B, features] and has no map. Some take options by name beside shape and width.
 """
 
 from __future__ import annotations
@@ -62,8 +62,9 @@ def checked(kind: type[T], options: Mapping[str, Any]) -> T:
             raise InputError(f"backbone_options: unknown key {name!r}", "a known option", suggest(name, known))
         default = known[name]
         kinds = (int, float) if isinstance(default, float) else (type(default),)
-        if isinstance(value, bool) or not isinstance(value, kinds):
-            like = "a whole number" if isinstance(default, int) else f"a value like {default!r}"
+        if isinstance(value, bool) != isinstance(default, bool) or not isinstance(value, kinds):
+            whole = isinstance(default, int) and not isinstance(default, bool)
+            like = "a whole number" if whole else f"a value like {default!r}"
             raise InputError(f"backbone_options: {name} = {value!r}", like)
     return kind(**options)
 

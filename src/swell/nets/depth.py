@@ -1,6 +1,6 @@
 """How deep in a backbone each parameter sits: what layer-wise learning rates are counted by.
 
-Layers are numbered in forward order: 0 is what meets the image first (stem, patch embedding, positions, class token),
+Layers are numbered in forward order: 0 is what meets the sample first (stem, patch embedding, positions, class token),
 then one layer a block, then the head, which shares its layer with the norm that precedes it. Layer-wise decay gives
 layer l of a net whose head is layer L the rate  lr * decay^(L - l): what is near the image changes least, because it
 serves every task (Clark et al. 2020, arXiv 2003.10555; for ViTs Bao et al. 2021, arXiv 2106.08254).
@@ -13,6 +13,7 @@ from torch import nn
 from swell.errors import InputError
 from swell.nets.backbones import Backbone
 from swell.nets.convnet import ConvNet
+from swell.nets.mlp import MLPNet
 from swell.nets.resnet import ResNet
 from swell.nets.vit import ViT
 
@@ -27,6 +28,8 @@ def _blocks(backbone: Backbone) -> list[tuple[str, ...]]:
     if isinstance(backbone, ConvNet):
         at = [i for i, layer in enumerate(backbone.layers) if isinstance(layer, nn.Conv2d)]
         return [(f"layers.{i}.", f"layers.{i + 1}.") for i in at]  # the convolution and its norm
+    if isinstance(backbone, MLPNet):
+        return [*((f"layers.{i}.",) for i in range(1, len(backbone.layers))), ("last.",)]
     raise InputError(
         f"layer decay of a {type(backbone).__name__}", "a backbone whose layers are known", "give layer decay 1"
     )

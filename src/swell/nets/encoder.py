@@ -1,21 +1,27 @@
-"""The encoder: normalisation with the data's own statistics, then the backbone. This is what a run leaves behind."""
+"""The encoder: normalisation with the data's own statistics, then the backbone. This is what a run leaves behind.
+
+Vectors come prepared (`swell.data.preparation`), so there the encoder is the backbone alone.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from swell.errors import InputError
-from swell.nets import convnet, resnet  # noqa: F401  (their backbones register themselves)
+from swell.nets import convnet, mlp, resnet  # noqa: F401  (their backbones register themselves)
 from swell.nets.backbones import Backbone, make_backbone
 from swell.nets.tokens import TokenPlan
 from swell.nets.vit import ViT
+
+if TYPE_CHECKING:
+    from swell.data.sparse import SparseRows
 
 
 @dataclass(frozen=True)
@@ -24,8 +30,8 @@ class EncoderConfig:
 
     backbone: str
     width: float
-    shape: tuple[int, ...]  # of one sample: (C, H, W)
-    mean: tuple[float, ...]  # per channel, of samples scaled to [0, 1]
+    shape: tuple[int, ...]  # of one sample: (C, H, W) or (D,)
+    mean: tuple[float, ...]  # per channel, of samples scaled to [0, 1]; of vectors none
     std: tuple[float, ...]
     options: dict[str, Any] = field(default_factory=dict)  # of the backbone
 
@@ -51,6 +57,8 @@ class EncoderConfig:
 
 
 def default_backbone(shape: Sequence[int]) -> str:
+    if len(shape) == 1:
+        return "mlp"
     return "conv6" if max(shape[1:]) <= 16 else "resnet18"
 
 
@@ -63,7 +71,7 @@ def channel_statistics(samples: np.ndarray) -> tuple[tuple[float, ...], tuple[fl
 
 
 class Encoder(Backbone):
-    """Images float [B, C, H, W] in [0, 1] -> features [B, features]."""
+    """Images float [B, C, H, W] in [0, 1], or vectors float [B, D] -> features [B, features]."""
 
     mean: Tensor
     std: Tensor
@@ -71,17 +79,24 @@ class Encoder(Backbone):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.register_buffer("mean", torch.tensor(config.mean).view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(config.std).view(1, -1, 1, 1))
+        for name, values in (("mean", config.mean), ("std", config.std)):
+            self.register_buffer(name, torch.tensor(values).view(1, len(values), 1, 1))
         self.backbone = make_backbone(config.backbone, config.shape, config.width, config.options)
         self.features = self.backbone.features
 
+    @property
+    def takes_vectors(self) -> bool:
+        return len(self.config.shape) == 1
+
+    def normalised(self, x: Tensor) -> Tensor:
+        return x if self.takes_vectors else (x - self.mean) / self.std
+
     def forward_map(self, x: Tensor) -> Tensor:
-        return self.backbone.forward_map((x - self.mean) / self.std)
+        return self.backbone.forward_map(self.normalised(x))
 
     def forward(self, x: Tensor, plan: TokenPlan | None = None) -> Tensor:
         """Features [B, features]; with a plan, which only a ViT knows what to do with, its tokens [N, T, features]."""
-        x = (x - self.mean) / self.std
+        x = self.normalised(x)
         return self.backbone(x) if plan is None else self.backbone(x, plan)
 
     def attention_map(self, x: Tensor) -> Tensor:
@@ -94,27 +109,36 @@ class Encoder(Backbone):
             raise InputError(
                 f"an attention map of a {self.config.backbone}", "a backbone with attention", "give a run with a ViT"
             )
-        return self.backbone.attention_map((x - self.mean) / self.std)
+        return self.backbone.attention_map(self.normalised(x))
+
+    def as_input(self, samples: np.ndarray) -> Tensor:
+        """Samples as `encode` takes them -> what `forward` takes, on the encoder's device."""
+        x = torch.tensor(samples, device=self.mean.device)
+        return x if self.takes_vectors else x.float().div_(255).contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
-    def encode(self, samples: np.ndarray | Tensor, batch: int = 512) -> np.ndarray:
-        """Eval-mode features of whole clean samples: uint8 [N, C, H, W] -> float32 [N, features].
+    def encode(self, samples: np.ndarray | Tensor | SparseRows, batch: int = 512) -> np.ndarray:
+        """Eval-mode features of whole clean samples: uint8 [N, C, H, W] or float32 [N, D] -> float32 [N, features].
 
         Raises:
             InputError: for another shape or type than the encoder was trained on.
         """
-        images = samples if isinstance(samples, np.ndarray) else samples.detach().cpu().numpy()
-        if images.dtype != np.uint8 or tuple(images.shape[1:]) != tuple(self.config.shape):
-            want = f"images uint8 [N, {', '.join(map(str, self.config.shape))}]"
-            raise InputError(f"samples {images.dtype} {list(images.shape)}", want, "open the data with the run's size")
-        device = self.mean.device
+        rows = samples.detach().cpu().numpy() if isinstance(samples, Tensor) else samples
+        kind, dtype = ("vectors", np.float32) if self.takes_vectors else ("images", np.uint8)
+        if rows.dtype != dtype or tuple(rows.shape[1:]) != tuple(self.config.shape):
+            want = f"{kind} {np.dtype(dtype)} [N, {', '.join(map(str, self.config.shape))}]"
+            todo = "" if self.takes_vectors else "open the data with the run's size"
+            raise InputError(f"samples {rows.dtype} {list(rows.shape)}", want, todo)
         was_training = self.training
         self.eval()
-        out = np.empty((len(images), self.features), np.float32)
-        # Fixed batches keep the result independent of how many samples are asked for, on one device.
-        for i in range(math.ceil(len(images) / batch)):
-            rows = slice(i * batch, (i + 1) * batch)
-            x = torch.tensor(images[rows], device=device).float().div_(255)
-            out[rows] = self(x.contiguous(memory_format=torch.channels_last)).float().cpu().numpy()
+        out = np.empty((len(rows), self.features), np.float32)
+        # Fixed batches keep the result independent of how many samples are asked for, on one device; vectors, which
+        # cost little, fill the last one up with zeros, because matrix products differ with the number of rows.
+        for i in range(math.ceil(len(rows) / batch)):
+            part = slice(i * batch, min((i + 1) * batch, len(rows)))
+            x = self.as_input(rows[part])
+            if self.takes_vectors and len(x) < batch:
+                x = torch.cat([x, x.new_zeros(batch - len(x), *x.shape[1:])])
+            out[part] = self(x)[: part.stop - part.start].float().cpu().numpy()
         self.train(was_training)
         return out

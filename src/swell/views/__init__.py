@@ -4,6 +4,7 @@ This module names the plans only, so that reading a recipe needs no torch; the t
 `swell.views.render` (`render`, `draw`, `apply`).
 """
 
-from swell.views.plan import VIEWS, ViewGroup, ViewPlan, strength_number
+from swell.views import presets  # noqa: F401  (they register themselves)
+from swell.views.plan import VIEWS, VectorGroup, ViewGroup, ViewPlan, strength_number
 
-__all__ = ["VIEWS", "ViewGroup", "ViewPlan", "strength_number"]
+__all__ = ["VIEWS", "VectorGroup", "ViewGroup", "ViewPlan", "strength_number"]

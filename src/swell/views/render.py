@@ -2,8 +2,9 @@
 
     views = render(VIEWS["simclr"](), images, generator_for(seed, "views", step))   # one tensor a group
 
-The parameters come from the CPU generator alone, so they are the same on every device, and nothing on the way
-makes the host wait for a GPU.
+Images are uint8 [B, C, H, W], vectors float32 [B, D]; of the latter tells `swell.views.render_vectors`. The parameters
+of images come from the CPU generator alone, so they are the same on every device, and nothing on the way makes the host
+wait for a GPU.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from torch import Tensor
 from swell.errors import InputError
 from swell.views import colour
 from swell.views.crops import UNIFORMS, Boxes, boxes_from, crop, to_device
-from swell.views.plan import ViewGroup, ViewPlan
+from swell.views.plan import Group, ViewGroup, ViewPlan
+from swell.views.render_vectors import draw_seeds, render_group
+from swell.views.vectors import VectorGroup
 
 _DRAWS = UNIFORMS + 14  # uniform numbers a view takes
 _CHUNK = {"cpu": 2**20, "cuda": 2**27}  # output elements made at once: caches on a CPU, memory on a GPU
@@ -59,7 +62,7 @@ def draw(plan: ViewPlan, batch: int, shape: Sequence[int], generator: torch.Gene
     Args:
         generator: a CPU generator; it alone decides the outcome.
     """
-    return tuple(_draw_group(group, batch, shape, generator) for group in plan.groups)
+    return tuple(_draw_group(group, batch, shape, generator) for group in plan.image_groups)
 
 
 def _draw_group(group: ViewGroup, batch: int, shape: Sequence[int], generator: torch.Generator) -> ViewParameters:
@@ -83,40 +86,79 @@ def _draw_group(group: ViewGroup, batch: int, shape: Sequence[int], generator: t
     )
 
 
-def render(plan: ViewPlan, images: Tensor, generator: torch.Generator, *, fused: bool = False) -> list[Tensor]:
+def render(
+    plan: ViewPlan,
+    samples: Tensor,
+    generator: torch.Generator,
+    partners: Tensor | None = None,
+    positives: Tensor | None = None,
+    *,
+    fused: bool = False,
+) -> list[Tensor]:
     """The views of a batch.
 
     Args:
-        images: uint8 [B, C, H, W] on any device.
+        samples: images uint8 [B, C, H, W] or vectors float32 [B, D] on any device.
         generator: a CPU generator, the only source of randomness.
-        fused: colour jitter and grey as one matrix a sample, faster and approximate; see
+        partners: one for each sample, like the samples: what views are mixed with.
+        positives: one for each sample, like the samples: what groups with of="positive" show. None: the partners.
+        fused: images: colour jitter and grey as one matrix a sample, faster and approximate; see
             `colour.linear_colour`.
 
     Returns:
-        One float32 tensor [count * B, C, h, w] with values in [0, 1] for each group, on the images' device;
-        view v of image b is row v * B + b.
+        One float32 tensor for each group, on the samples' device: [count * B, C, h, w] with values in [0, 1], or
+        [count * B, D]. View v of sample b is row v * B + b.
 
     Raises:
-        InputError: `images` is no uint8 batch of images.
+        InputError: samples that are neither, a plan for the other kind, partners or positives that are missing or of
+            another shape.
     """
-    _check(images)
-    return apply(plan, images, draw(plan, len(images), images.shape[1:], generator), fused=fused)
+    positives = partners if positives is None else positives
+    _check(plan, samples, partners, positives)
+    if plan.of_images:
+        parameters = draw(plan, len(samples), samples.shape[1:], generator)
+        return apply(plan, samples, parameters, positives, fused=fused)
+    seeds = draw_seeds(plan.groups, generator)
+    return [
+        render_group(group, _shown(group, samples, positives), partners, row)
+        for group, row in zip(plan.groups, seeds, strict=True)
+        if isinstance(group, VectorGroup)
+    ]
 
 
 @torch.no_grad()
 def apply(
-    plan: ViewPlan, images: Tensor, parameters: tuple[ViewParameters, ...], *, fused: bool = False
+    plan: ViewPlan,
+    images: Tensor,
+    parameters: tuple[ViewParameters, ...],
+    positives: Tensor | None = None,
+    *,
+    fused: bool = False,
 ) -> list[Tensor]:
-    """`render` with parameters drawn before."""
-    _check(images)
-    groups = zip(plan.groups, parameters, strict=True)
+    """`render` of images with parameters drawn before."""
+    _check(plan, images, None, positives)
+    groups = zip(plan.image_groups, parameters, strict=True)
     with torch.autocast(images.device.type, enabled=False):  # a view does not depend on the caller's precision
-        return [_apply_group(group, images, p, fused) for group, p in groups]
+        return [_apply_group(group, _shown(group, images, positives), p, fused) for group, p in groups]
 
 
-def _check(images: Tensor) -> None:
-    if images.dtype != torch.uint8 or images.ndim != 4 or not images.numel():
-        raise InputError(f"images {images.dtype}{list(images.shape)}", "a uint8 batch [B, C, H, W] that is not empty")
+def _shown(group: Group, samples: Tensor, positives: Tensor | None) -> Tensor:
+    if group.of == "sample":
+        return samples
+    if positives is None:
+        raise InputError("views of positives without positives", "a positive for each sample", "give --positives")
+    return positives
+
+
+def _check(plan: ViewPlan, samples: Tensor, *others: Tensor | None) -> None:
+    dtype, ndim = (torch.uint8, 4) if plan.of_images else (torch.float32, 2)
+    if samples.dtype != dtype or samples.ndim != ndim or not samples.numel():
+        kind, want = ("images", "uint8 batch [B, C, H, W]") if plan.of_images else ("vectors", "float32 batch [B, D]")
+        raise InputError(f"{kind} {samples.dtype}{list(samples.shape)}", f"a {want} that is not empty")
+    for other in others:
+        if other is not None and (other.dtype != samples.dtype or other.shape != samples.shape):
+            given = f"partners {other.dtype}{list(other.shape)}"
+            raise InputError(given, f"one for each sample, {samples.dtype}{list(samples.shape)}")
 
 
 def _apply_group(group: ViewGroup, images: Tensor, p: ViewParameters, fused: bool) -> Tensor:
