@@ -16,9 +16,12 @@ from swell.console import Progress
 from swell.devices import pick_device
 from swell.errors import InputError
 from swell.generators.codec import Codec
+from swell.generators.noise import Draws
 from swell.generators.registry import check_fit_samples, read_generator_file, split_held_out, write_generator_file
 from swell.ledger import Cost, counted_flops, timed
 from swell.seeding import generator_for
+
+Rows = np.ndarray | Tensor | None  # numbers of samples in their data set, int64 [B]; None: 0, 1, 2, ...
 
 BLOCK = 256  # consecutive samples are drawn together, always the same ones, so that a sample never depends on the call
 LARGEST_RAW = 256  # numbers a sample; an MLP sees longer ones through a PCA
@@ -51,7 +54,8 @@ class BlockGenerator(ABC):
     """A generator (see registry.Generator) whose samples BLOCK k .. BLOCK (k + 1) - 1 come from one call.
 
     A kind of generator has three hooks: `_learn` finds tensors and settings, `_prepare` builds from them what
-    drawing needs, and `_draw` makes one block. After `fit` and after `load` the same `_prepare` runs.
+    drawing needs, and `_draw` makes one block. After `fit` and after `load` the same `_prepare` runs. A fourth,
+    `_vary`, is for those that can start from a sample.
     """
 
     name: ClassVar[str]
@@ -64,6 +68,7 @@ class BlockGenerator(ABC):
         self.history: list[dict[str, float]] = []
         self._learnt: Learnt | None = None
         self._block_flops: float | None = None
+        self._varied_flops: float | None = None  # of one positive
 
     @abstractmethod
     def _learn(self, task: Task) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -75,6 +80,10 @@ class BlockGenerator(ABC):
     @abstractmethod
     def _draw(self, learnt: Learnt, rng: torch.Generator) -> np.ndarray:
         """[BLOCK, *shape]; all randomness comes from `rng`, a CPU generator."""
+
+    def _vary(self, learnt: Learnt, samples: np.ndarray, strength: float, draws: Draws) -> np.ndarray:
+        """A positive of each of samples [B, ...] at a strength above 0; all randomness comes from `draws`."""
+        raise no_positives(self.name)
 
     def fit(
         self,
@@ -104,7 +113,7 @@ class BlockGenerator(ABC):
 
     def _take(self, learnt: Learnt) -> None:
         self._prepare(learnt)
-        self._learnt, self._block_flops = learnt, None
+        self._learnt, self._block_flops, self._varied_flops = learnt, None, None
 
     def _ready(self) -> Learnt:
         if self._learnt is None:
@@ -144,6 +153,32 @@ class BlockGenerator(ABC):
         self.sampling_cost.add(Cost(flops=flops, samples_generated=count, forwards=forwards))
         return made
 
+    @torch.inference_mode()
+    def positives(
+        self, samples: np.ndarray, strength: float, seed: int, *, rows: Rows = None, number: int = 0
+    ) -> np.ndarray:
+        """Samples like the given ones; see `Generator.positives`."""
+        learnt = self._ready()
+        address = checked_rows(samples, learnt.shape, learnt.dtype == "uint8", strength, rows, number)
+        samples = np.ascontiguousarray(samples)
+        made = samples.copy()
+        if type(self)._vary is BlockGenerator._vary:
+            raise no_positives(self.name)
+        if strength == 0:
+            return made
+        with timed(self.sampling_cost):
+            if self._varied_flops is None:
+                with counted_flops() as box:
+                    self._vary(learnt, samples[:1], strength, Draws(seed, address[:1], number))
+                self._varied_flops = box[0]
+            for start in range(0, len(samples), BLOCK):
+                part = slice(start, start + BLOCK)
+                made[part] = self._vary(learnt, samples[part], strength, Draws(seed, address[part], number))
+        forwards = len(samples) if self.forwards else 0
+        flops = len(samples) * self._varied_flops
+        self.sampling_cost.add(Cost(flops=flops, samples_generated=len(samples), forwards=forwards))
+        return made
+
     def sampler_settings(self) -> dict[str, Any]:
         return {"block": BLOCK, **self._ready().settings}
 
@@ -166,6 +201,43 @@ class BlockGenerator(ABC):
             expected = f"a {cls.name} generator of this version of swell"
             raise InputError(f"{path} ({error})", expected, "make it again") from None
         return self
+
+
+def checked_rows(
+    samples: np.ndarray, shape: tuple[int, ...], images: bool, strength: float, rows: Rows, number: int
+) -> Tensor:
+    """int64 [B], the numbers of the samples that positives are asked for. Raises InputError for samples of another
+    kind than the generator has learnt, a strength outside [0, 1] and numbers that do not fit.
+    """
+    if samples.shape[1:] != tuple(shape) or (samples.dtype == np.uint8) != images or len(samples) == 0:
+        given = f"{len(samples)} samples {samples.dtype}{list(samples.shape[1:])} to make positives of"
+        raise InputError(given, f"some {'uint8' if images else 'float32'}{list(shape)}, as the generator has learnt")
+    if not images and not np.isfinite(samples).all():
+        raise InputError("vectors with NaN or infinite values", "finite numbers", "fill or drop those rows first")
+    if not 0 <= strength <= 1:
+        raise InputError(f"strength {strength}", "a number from 0 (the sample itself) to 1", "0.5 is half-way")
+    if isinstance(rows, np.ndarray):
+        rows = np.ascontiguousarray(rows)
+    address = torch.arange(len(samples)) if rows is None else torch.as_tensor(rows, dtype=torch.int64, device="cpu")
+    if address.shape != (len(samples),) or number < 0 or bool((address < 0).any()):
+        given = f"positive {number} of {len(samples)} samples, rows {list(address.shape)}"
+        raise InputError(given, "one row from 0 up for every sample, and positives numbered from 0")
+    return address
+
+
+def rotation(strength: float) -> tuple[float, float]:
+    """(c, s) with c^2 + s^2 = 1: the part of an anchor that a positive keeps, and the part that is new.
+
+    c a + s n has the variance of a and n, whatever the strength: 0 keeps all of a, 1 nothing, 0.5 as much as it adds.
+    """
+    angle = strength * math.pi / 2
+    return math.cos(angle), math.sin(angle)
+
+
+def no_positives(name: str) -> InputError:
+    """What a generator says that only draws whole samples."""
+    given = f"positives from a generator of kind {name}, which cannot start from a sample"
+    return InputError(given, "one that can", "take diffusion, vae, neighbours, mixup or kde")
 
 
 def flat_codec(samples: np.ndarray, components: int) -> Codec:

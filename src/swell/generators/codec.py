@@ -113,12 +113,23 @@ class Codec:
         """Stored rows [B, ...] as the network sees them."""
         return rows if self.pca is not None else self._scaled(rows)
 
-    def decode(self, x: Tensor) -> np.ndarray:
+    def left_out(self, samples: np.ndarray) -> Tensor:
+        """What of samples [B, ...] the principal components do not hold, on the scale before the PCA: [B, D]; 0 without
+        a PCA.
+        """
+        if self.pca is None:
+            return torch.zeros(len(samples), 1)
+        rows = self._scaled(torch.from_numpy(samples))
+        return rows - self.pca.decode(self.pca.encode(rows))
+
+    def decode(self, x: Tensor, left_out: Tensor | None = None) -> np.ndarray:
         """Network numbers [B, ...] as samples: bytes by the edges between levels, features within the range
-        of the data.
+        of the data. With a PCA, what it had `left_out` [B, D] may be put back.
         """
         x = x.float().cpu()
-        x = (x if self.pca is None else self.pca.decode(x)).reshape(len(x), *self.shape)
+        if self.pca is not None:
+            x = self.pca.decode(x) if left_out is None else self.pca.decode(x) + left_out
+        x = x.reshape(len(x), *self.shape)
         t = self.tables
         if not self.is_images:
             return (x * t["std"] + t["mean"]).clamp(t["low"], t["high"]).numpy()

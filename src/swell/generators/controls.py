@@ -1,7 +1,7 @@
 """Controls: what generated data must beat before they deserve credit.
 
 `copies` adds nothing but repetition, `shuffled` keeps the values and loses every structure, `zeros` holds
-nothing at all.
+nothing at all. So it is with their positives, whatever the strength, as long as it is above 0.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from swell.generators.base import BLOCK, BlockGenerator, Learnt, Task
+from swell.generators.noise import Draws
 from swell.generators.registry import GENERATORS
 from swell.ledger import Cost
 
@@ -38,6 +39,9 @@ class Copies(Control):
         samples = learnt.tensors["samples"]
         return samples[torch.randint(len(samples), (BLOCK,), generator=rng)].numpy()
 
+    def _vary(self, learnt: Learnt, samples: np.ndarray, strength: float, draws: Draws) -> np.ndarray:
+        return samples
+
 
 @GENERATORS.register("shuffled", "control: real values, out of place")
 class Shuffled(Control):
@@ -57,6 +61,16 @@ class Shuffled(Control):
         order = torch.rand(BLOCK, 1, x.shape[2], generator=rng).argsort(dim=2, stable=True)  # [B, 1, H W]
         return x.gather(2, order.expand_as(x)).reshape(BLOCK, *learnt.shape).numpy()
 
+    def _vary(self, learnt: Learnt, samples: np.ndarray, strength: float, draws: Draws) -> np.ndarray:
+        """Images: the anchor's own pixels out of place. Vectors: nothing of the anchor is left."""
+        if samples.ndim == 2:
+            kept = learnt.tensors["samples"]
+            features = torch.arange(samples.shape[1])
+            return kept[draws.below(len(kept), len(features), "samples"), features].numpy()
+        x = torch.from_numpy(samples).flatten(2)  # [B, C, H W]
+        order = draws.uniform(x.shape[2], "places").argsort(dim=1, stable=True)[:, None]  # [B, 1, H W]
+        return x.gather(2, order.expand_as(x)).reshape(samples.shape).numpy()
+
 
 @GENERATORS.register("zeros", "control: nothing but zeros")
 class Zeros(Control):
@@ -70,3 +84,6 @@ class Zeros(Control):
 
     def _draw(self, learnt: Learnt, rng: torch.Generator) -> np.ndarray:
         return np.zeros((BLOCK, *learnt.shape), learnt.dtype)
+
+    def _vary(self, learnt: Learnt, samples: np.ndarray, strength: float, draws: Draws) -> np.ndarray:
+        return np.zeros_like(samples)

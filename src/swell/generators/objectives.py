@@ -153,8 +153,18 @@ class HeldOutLoss:
     to look and from objective to objective.
     """
 
-    def __init__(self, objective: Objective, y: Tensor, seed: int, rows: int = 1024, bins: int = 4) -> None:
-        """y [N, ...] in units, on the device; repeated or cut to `rows` of them."""
+    def __init__(
+        self,
+        objective: Objective,
+        y: Tensor,
+        seed: int,
+        rows: int = 1024,
+        bins: int = 4,
+        codes: Tensor | None = None,
+    ) -> None:
+        """y [N, ...] in units, on the device, and the codes [N, F] that a network is told with them, if any; repeated
+        or cut to `rows` of them.
+        """
         rng = generator_for(seed, "generator", "held out")
         quantiles = (torch.arange(rows) + 0.5) / rows  # even coverage of EDM's noise levels, falling apart in bins
         sigma = EDM().sigma_of(torch.special.ndtri(quantiles))
@@ -162,15 +172,27 @@ class HeldOutLoss:
         n = torch.randn(rows, *y.shape[1:], generator=rng)
         self.objective = objective
         self.bins = [
-            (float(s.median()), y[w.to(y.device)], s.to(y.device), noise.to(y.device))
+            (
+                float(s.median()),
+                y[w.to(y.device)],
+                s.to(y.device),
+                noise.to(y.device),
+                () if codes is None else (codes[w.to(y.device)],),
+            )
             for s, w, noise in zip(sigma.chunk(bins), who.chunk(bins), n.chunk(bins), strict=True)
         ]
 
     @torch.inference_mode()
-    def __call__(self, network: Network) -> dict[str, float]:
-        """The mean as "held_out_loss", and "held_out_at_<sigma>" for every bin of noise levels."""
+    def __call__(self, network: Callable[..., Tensor]) -> dict[str, float]:
+        """The mean as "held_out_loss", and "held_out_at_<sigma>" for every bin of noise levels. With codes, the network
+        is called as network(x, c_noise, codes).
+        """
         found = {}
-        for middle, y, sigma, n in self.bins:
-            d = self.objective.denoise(network, y + like(sigma, y) * n, sigma)
+        for middle, y, sigma, n, codes in self.bins:
+
+            def told(x: Tensor, c_noise: Tensor, codes: tuple[Tensor, ...] = codes) -> Tensor:
+                return network(x, c_noise, *codes)
+
+            d = self.objective.denoise(told, y + like(sigma, y) * n, sigma)
             found[f"held_out_at_{middle:.2g}"] = float(EDM.weighted_error(d, y, sigma).mean())
         return {"held_out_loss": sum(found.values()) / len(found), **found}

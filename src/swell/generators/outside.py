@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from swell.data.gen import is_gen
 from swell.data.open import open_data
 from swell.data.source import Provenance, Source
 from swell.errors import InputError
+
+if TYPE_CHECKING:
+    from swell.data.preparation import Preparation
 
 __all__ = ["asked_provenance", "open_outside", "refuse_label_leak"]
 
@@ -36,6 +39,7 @@ def open_outside(
     channel_order: ChannelOrder = "rgb",
     allow_label_leak: bool = False,
     quiet: bool = False,
+    preparation: Preparation | None = None,
 ) -> Source:
     """Open generated samples that Swell did not make, as a source that says where they come from.
 
@@ -50,6 +54,7 @@ def open_outside(
         channel_order: of the stored images; bgr is turned into RGB, which the provenance then says.
         allow_label_leak: accept samples that were made with labels.
         quiet: no progress and no warnings.
+        preparation: that of the real samples, if they are vectors.
 
     Raises:
         InputError: answers that are missing, samples made with labels, another shape, anything that cannot be opened.
@@ -63,7 +68,7 @@ def open_outside(
     else:
         provenance = asked_provenance(str(path), "outside", trained_on, labels_used, filtered, conditional)
         refuse_label_leak(provenance, allow_label_leak)  # before a million images are decoded
-        source = open_data(path, size=size, quiet=quiet)
+        source = open_data(path, size=size, quiet=quiet, prepare="none", preparation=preparation)
         if not provenance.labels_used and not quiet and (key := _label_key(path)):
             warn(f"{path} holds labels (array {key!r}): a generator that gives labels has usually learnt from labels")
     refuse_label_leak(provenance, allow_label_leak)

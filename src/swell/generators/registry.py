@@ -57,6 +57,23 @@ class Generator(Protocol):
         seed and i alone.
         """
 
+    def positives(
+        self,
+        samples: np.ndarray,
+        strength: float,
+        seed: int,
+        *,
+        rows: np.ndarray | torch.Tensor | None = None,
+        number: int = 0,
+    ) -> np.ndarray:
+        """One positive of each of `samples` [B, ...], in their dtype and shape: a sample that should mean the same.
+
+        `strength` 0 gives the samples themselves; up to 1 the positives keep less and less of them. `rows` [B] are the
+        samples' numbers in their data set (0, 1, ... without them), `number` tells several positives of one sample
+        apart: positive `number` of sample i depends on the seed, i and `number` alone, whatever the batch, but for
+        the last rounding of a network. Raises InputError where the generator cannot start from a sample.
+        """
+
     def sampler_settings(self) -> dict[str, Any]:
         """What determines the draws beside the weights, for the manifest."""
 

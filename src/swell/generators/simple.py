@@ -17,9 +17,11 @@ from swell.errors import InputError
 from swell.generators.base import BLOCK, BlockGenerator, Learnt, Task, part_of, prefixed
 from swell.generators.codec import HALF_WHITENED, Codec, WhitenedPCA
 from swell.generators.neighbours import nearest
+from swell.generators.noise import Draws
 from swell.generators.registry import GENERATORS
 from swell.ledger import Cost
 
+SAME = 1e-3  # of the distance to the next sample, within which a sample is taken for the anchor itself
 MOST_SEARCHED = 64  # principal components in which neighbours are looked for
 MOST_CENTRES, MOST_HELD_OUT = 10_000, 1000  # rows that the likelihood of a bandwidth is computed on
 BANDWIDTHS = torch.logspace(-2, 0.5, 41, dtype=torch.float64)  # tried, in units of the coordinates' deviation
@@ -35,6 +37,10 @@ class Resampler(BlockGenerator):
 
     def _prepare(self, learnt: Learnt) -> None:
         self._codec = Codec.from_tensors(part_of(learnt.tensors, "codec"), learnt.shape, flat=True)
+
+    def _given(self, samples: np.ndarray) -> Tensor:
+        """Samples [B, ...] in the codec's numbers: [B, D]."""
+        return self._codec.shown(self._codec.stored(samples))
 
     @staticmethod
     def _any(learnt: Learnt, rng: torch.Generator) -> Tensor:
@@ -52,7 +58,8 @@ class Resampler(BlockGenerator):
 class Neighbours(Resampler):
     """x_i + u (x_j - x_i): u uniform in [0, 1], j any of the `neighbours` nearest samples of i.
 
-    Neighbours are looked for in the leading principal components, on a GPU where there is one.
+    Neighbours are looked for in the leading principal components, on a GPU where there is one. A positive goes from its
+    anchor up to `strength` of the way to one of its nearest other samples.
     """
 
     name = "neighbours"
@@ -61,6 +68,7 @@ class Neighbours(Resampler):
         if neighbours < 1:
             raise InputError(f"{neighbours} neighbours", "at least 1", "5 is usual")
         super().__init__({"neighbours": neighbours}, device)
+        self._search: tuple[Learnt, WhitenedPCA, Tensor] | None = None
 
     def _learn(self, task: Task) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors, settings = super()._learn(task)
@@ -76,10 +84,28 @@ class Neighbours(Resampler):
         u = torch.rand(BLOCK, 1, generator=rng)
         return self._codec.decode(torch.lerp(self._rows(learnt, i), self._rows(learnt, j), u))
 
+    def _vary(self, learnt: Learnt, samples: np.ndarray, strength: float, draws: Draws) -> np.ndarray:
+        x, k = self._given(samples), learnt.tensors["neighbours"].shape[1]
+        pca, base = self._searched(learnt)
+        near, distance = nearest(pca.encode(x).to(self.device), base, k + 1)  # [B, k + 1]
+        itself = distance[:, :1] <= SAME * distance[:, 1:2]  # as exactly as rounding allows
+        others = torch.where(itself, near[:, 1:], near[:, :-1]).cpu()  # [B, k]
+        j = others.gather(1, draws.below(others.shape[1], 1, "neighbour"))[:, 0]
+        return self._codec.decode(torch.lerp(x, self._rows(learnt, j), strength * draws.uniform(1, "way")))
+
+    def _searched(self, learnt: Learnt) -> tuple[WhitenedPCA, Tensor]:
+        """The principal components and, on the device, the training samples on them; made when first asked for."""
+        if self._search is None or self._search[0] is not learnt:
+            pca, rows = _coordinates(self._codec, learnt.tensors["samples"].numpy(), MOST_SEARCHED, whiten=0)
+            self._search = learnt, pca, rows.to(self.device)
+        return self._search[1:]
+
 
 @GENERATORS.register("mixup", "a weighted mean of two random samples", "Zhang et al. 2018 (arXiv 1710.09412)")
 class Mixup(Resampler):
-    """lambda x_i + (1 - lambda) x_j, lambda ~ Beta(alpha, alpha): a small `alpha` stays near one of both."""
+    """lambda x_i + (1 - lambda) x_j, lambda ~ Beta(alpha, alpha): a small `alpha` stays near one of both. In a positive
+    the anchor is the larger part, the other sample times `strength`.
+    """
 
     name = "mixup"
 
@@ -95,6 +121,15 @@ class Mixup(Resampler):
         lam = torch.from_numpy(beta.astype(np.float32))
         return self._codec.decode(torch.lerp(self._rows(learnt, j), self._rows(learnt, i), lam))
 
+    def _vary(self, learnt: Learnt, samples: np.ndarray, strength: float, draws: Draws) -> np.ndarray:
+        from scipy.special import betaincinv  # takes long to import
+
+        j = draws.below(len(learnt.tensors["samples"]), 1, "other")[:, 0]
+        alpha, u = self.options["alpha"], draws.uniform(1, "lambda").double().numpy()
+        lam = torch.from_numpy(betaincinv(alpha, alpha, u).astype(np.float32))  # Beta by its quantiles: [B, 1]
+        x = self._given(samples)
+        return self._codec.decode(torch.lerp(x, self._rows(learnt, j), strength * torch.minimum(lam, 1 - lam)))
+
 
 @GENERATORS.register("kde", "kernel density: a sample plus noise along principal components", "Parzen 1962")
 class KDE(Resampler):
@@ -102,7 +137,7 @@ class KDE(Resampler):
 
     Its deviation along an axis is `bandwidth` times the square root of the data's there (half-whitened
     coordinates, see codec.py); what lies outside the axes is kept as it is. Without a `bandwidth` it is the one
-    under which the held-out samples are likeliest.
+    under which the held-out samples are likeliest. A positive is its anchor plus `strength` times such noise.
     """
 
     name = "kde"
@@ -130,6 +165,10 @@ class KDE(Resampler):
         axes = learnt.tensors["axes"]  # [K, D], each as long as the kernel is wide along it
         x = self._rows(learnt, self._any(learnt, rng))
         return self._codec.decode(x + torch.randn(BLOCK, len(axes), generator=rng) @ axes)
+
+    def _vary(self, learnt: Learnt, samples: np.ndarray, strength: float, draws: Draws) -> np.ndarray:
+        axes = learnt.tensors["axes"]
+        return self._codec.decode(self._given(samples) + strength * draws.normal((len(axes),), "kernel") @ axes)
 
 
 def log_likelihood(x: Tensor, centres: Tensor, h: float) -> Tensor:

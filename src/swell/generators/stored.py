@@ -103,6 +103,7 @@ def from_outside(
         channel_order="bgr" if channel_order == "bgr" else "rgb",
         allow_label_leak=allow_label_leak,
         quiet=quiet,
+        preparation=real.preparation,
     )
     if channel_order != "rgb":  # whoever says rgb knows
         check_channel_order(source.samples, real.samples)

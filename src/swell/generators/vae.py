@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from swell.errors import InputError
-from swell.generators.base import BLOCK, BlockGenerator, Learnt, Task, flat_codec, part_of, prefixed
+from swell.generators.base import BLOCK, BlockGenerator, Learnt, Task, flat_codec, part_of, prefixed, rotation
 from swell.generators.codec import Codec
 from swell.generators.fitting import Budget, Training, run_training
+from swell.generators.noise import Draws
 from swell.generators.registry import GENERATORS
 from swell.seeding import generator_for, seed_for
 
@@ -161,3 +162,18 @@ class VAE(BlockGenerator):
         if self.options["output_noise"]:
             x = x + (self._model.log_variance / 2).exp() * noise.to(self.device)
         return self._codec.decode(x * learnt.settings["unit"])
+
+    def _vary(self, learnt: Learnt, samples: np.ndarray, strength: float, draws: Draws) -> np.ndarray:
+        """Encode, turn the mean of z towards a draw from the prior, decode; what the decoder misses of the sample is
+        turned as far, towards the model's own output noise. So strength 1 draws from the model.
+        """
+        keeps, turns = rotation(strength)
+        unit, codec, model = learnt.settings["unit"], self._codec, self._model
+        x = codec.shown(codec.stored(samples)).to(self.device) / unit  # [B, D]
+        mu = model.encoder(x).chunk(2, dim=1)[0]  # [B, K]
+        z = keeps * mu + turns * draws.normal(mu.shape[1:], "z").to(self.device)
+        missed = keeps * (x - model.decoder(mu))
+        if self.options["output_noise"]:
+            deviation = (model.log_variance / 2).exp()
+            missed = missed + turns * deviation * draws.normal(x.shape[1:], "output").to(self.device)
+        return codec.decode((model.decoder(z) + missed) * unit, keeps * codec.left_out(samples))

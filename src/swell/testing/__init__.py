@@ -1,12 +1,14 @@
 """What everything of one kind promises, as a function to call in your own tests.
 
->>> from swell.testing import check_generator, check_method
+>>> from swell.testing import check_generator, check_method, check_positives
 >>> check_generator(MyGenerator)  # doctest: +SKIP
+>>> check_positives(MyGenerator)  # doctest: +SKIP
 >>> check_method(MyMethod)  # doctest: +SKIP
 """
 
 from swell.testing.examples import example_samples
 from swell.testing.generators import check_generator
 from swell.testing.methods import check_method, example_views
+from swell.testing.positives import check_positives
 
-__all__ = ["check_generator", "check_method", "example_samples", "example_views"]
+__all__ = ["check_generator", "check_method", "check_positives", "example_samples", "example_views"]
