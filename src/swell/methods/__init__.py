@@ -4,6 +4,7 @@ from swell.methods import (  # noqa: F401  (they register themselves)
     barlow_twins,
     byol,
     dcl,
+    diffaug,
     dino,
     emp_ssl,
     mae,

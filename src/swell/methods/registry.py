@@ -111,6 +111,7 @@ class Method:
 
     presets: ClassVar[Mapping[str, Preset]] = {"small": Preset()}
     collapse_costs: ClassVar[bool] = True  # whether the loss itself is larger when all samples look alike
+    generator_positives: ClassVar[str] = ""  # a generator that makes its positives unless told otherwise
     backbone: ClassVar[str] = "auto"  # what it trains unless told otherwise; auto: by the size of the samples
     needs_tokens: ClassVar[bool] = False  # whether it calls encoder(x, token plan), which only a ViT takes
 

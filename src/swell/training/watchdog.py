@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from swell.console import warn
 
 COLLAPSED = 0.05  # spread of unit vectors: 1 is isotropic, 0 is one single point
+SOFT = 0.001  # share of the targets' mass on pairs of different samples, under which it does nothing
+ATTAINED = 0.1  # share of the largest target that the largest prediction must reach
 LOOKS = 5  # logged steps in a row before it is said: many methods pass through a narrow state in their first steps
 
 
@@ -22,6 +24,7 @@ class Watchdog:
 
     def __init__(self) -> None:
         self._warned, self._looks = False, 0
+        self._told, self._hard = False, 0
 
     def check_spread(self, step: int, z_std: float) -> None:
         """Warn once when the projections of a batch have all but become one point, and have stayed so."""
@@ -31,6 +34,28 @@ class Watchdog:
             warn(
                 f"step {step}: collapse: the projector maps every view to nearly the same point (spread {z_std:.3f}, "
                 "1 is evenly spread). Lower the learning rate, or use a larger batch."
+            )
+
+    def check_soft(self, step: int, soft: float, attainable: float) -> None:
+        """Say once when a contrast with soft targets is as good as a hard one.
+
+        Args:
+            soft: share of the targets' mass on pairs of different samples.
+            attainable: the largest prediction over the largest target.
+        """
+        self._hard = self._hard + 1 if soft < SOFT else 0
+        if self._told or (attainable >= ATTAINED and self._hard < LOOKS):
+            return
+        self._told = True
+        if attainable < ATTAINED:
+            warn(
+                f"the soft targets cannot be met: with so few degrees of freedom the closest pair reaches "
+                f"{100 * attainable:.1f} % of its target, so all pairs are only pulled together. Raise nu."
+            )
+        else:
+            warn(
+                f"step {step}: the soft targets are hard: {100 * soft:.2g} % of their mass lies on pairs of different "
+                "samples, whose encodings are too far apart to count as near. Set scaled and soft, or another nu_code."
             )
 
 
