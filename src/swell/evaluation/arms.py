@@ -36,9 +36,10 @@ MACHINE = ("cpu", "cores", "threads", "gpu", "device")
 _SHORT = {"batch_size": "batch", "learning_rate": "lr", "weight_decay": "wd"}
 _FIELDS = (
     "preset", "backbone", "width", "batch_size", "optimizer", "learning_rate", "weight_decay", "momentum", "warmup",
-    "view_chunk", "mixing", "precision", "compile", "strength", "weight",
+    "view_chunk", "mixing", "precision", "compile", "strength", "weight", "positives", "replace",
 )  # fmt: skip
-_SETUP = {"backbone", "width", "batch_size", "mixing", "precision", "compile", "strength", "weight", "generated", "on"}
+_SETUP = {"backbone", "width", "batch_size", "mixing", "precision", "compile", "strength", "weight", "positives",
+          "replace", "generated", "on"}  # fmt: skip
 _OF_PRESET = {"optimizer", "learning_rate", "weight_decay", "warmup"}
 
 
@@ -208,7 +209,7 @@ def _traits(row: Row) -> dict[str, Any]:
     recipe, plan = row.recipe, row.recipe.views
     assert isinstance(plan, ViewPlan)  # read_row() saw to it
     usual = {f.name: f.default for f in fields(Recipe) if f.default is not MISSING}
-    told = {name: getattr(recipe, name) for name in _FIELDS}
+    told = {name: getattr(recipe, name) for name in _FIELDS} | {"positives": Path(recipe.positives).name}
     if "generated" not in row.data:
         told["weight"] = told["mixing"] = None
     return {
@@ -220,13 +221,16 @@ def _traits(row: Row) -> dict[str, Any]:
 
 
 def _plan_name(plan: ViewPlan) -> str:
-    """The preset that `plan` is, whatever the number of views in its first group; else a name for its contents."""
+    """The preset that `plan` is, whatever the number of views in its first group and whether some are of positives;
+    else a name for its contents."""
 
     def counted_once(some: ViewPlan) -> ViewPlan:
         first, *rest = some.groups
         return replace(some, groups=(replace(first, count=1), *rest))
 
-    known = {counted_once(entry.make()): entry.name for entry in reversed([*VIEWS])}
+    plans = [(entry.name, entry.make()) for entry in reversed([*VIEWS])]
+    known = {counted_once(made.with_positives()): name for name, made in plans if made.count > 1}
+    known |= {counted_once(made): name for name, made in plans}
     own = counted_once(plan)
     return known.get(own) or f"own-{sha256(repr(own).encode()).hexdigest()[:4]}"
 

@@ -78,7 +78,7 @@ def bag_of_features(
         InputError: samples that are no images as the encoder takes them, patches or a mode that there are not.
     """
     check_bag(patches, mode)
-    images = samples if isinstance(samples, np.ndarray) else samples.detach().cpu().numpy()
+    images = samples.detach().cpu().numpy() if isinstance(samples, Tensor) else samples
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != tuple(encoder.config.shape):
         given = f"patches of samples {images.dtype} {list(images.shape)}"
         want = f"images uint8 [N, {', '.join(map(str, encoder.config.shape))}]"

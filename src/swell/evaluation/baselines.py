@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 
+from swell.data.partners import Components
 from swell.errors import InputError
 from swell.nets.encoder import Encoder
 from swell.seeding import seed_for
+
+if TYPE_CHECKING:
+    from swell.data.sparse import SparseRows
 
 
 def pixels(samples: np.ndarray) -> np.ndarray:
@@ -43,6 +49,14 @@ def pca(train: np.ndarray, test: np.ndarray, dims: int = 128, seed: int = 0) -> 
         )
     model = PCA(min(dims, *train.shape), random_state=seed).fit(train)
     return model.transform(train).astype(np.float32), model.transform(test).astype(np.float32)
+
+
+def components(
+    train: np.ndarray | SparseRows, test: np.ndarray | SparseRows, dims: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """`pca` of vectors that need not be dense at once: float32 [n, dims] and [m, dims]."""
+    projection = Components.fit(train, dims)
+    return projection(train).numpy(), projection(test).numpy()
 
 
 def untrained(encoder: Encoder) -> Encoder:

@@ -14,12 +14,12 @@ MAX_ROWS = 10_000
 STARTS = 10
 
 
-def assign(train: Tensor, test: Tensor, k: int, seed: int = 0) -> tuple[Tensor, int]:
+def assign(train: Tensor, test: Tensor, k: int, seed: int = 0, starts: int = STARTS) -> tuple[Tensor, int]:
     """Cluster [m] of each row of `test` [m, D], and the number of train rows its nearest centre came from.
 
-    Centres: scikit-learn's k-means (k-means++, ten starts) on the rows of `train` [n, D] at unit length; of
-    more than `MAX_ROWS` a random part, the same for every arm. One thread, because its sums over threads have
-    no fixed order.
+    Centres: scikit-learn's k-means (k-means++, ten `starts` in the probe) on the rows of `train` [n, D] at unit
+    length; of more than `MAX_ROWS` a random part, the same for every arm. One thread, because its sums over threads
+    have no fixed order.
     """
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
@@ -29,7 +29,7 @@ def assign(train: Tensor, test: Tensor, k: int, seed: int = 0) -> tuple[Tensor, 
         order = torch.randperm(len(train), generator=generator_for(seed, "probe", "clusters", "rows"))
         train = train[order[:MAX_ROWS].to(train.device)]
     state = seed_for(seed, "probe", "clusters") % 2**32
-    model = KMeans(min(k, len(train)), n_init=STARTS, random_state=state)
+    model = KMeans(min(k, len(train)), n_init=starts, random_state=state)
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters
         model.fit(unit_rows(train).cpu().numpy())

@@ -5,22 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 
 from swell.data.source import Source
 from swell.errors import InputError
-from swell.evaluation.baselines import pca, pixels, untrained
+from swell.evaluation.baselines import components, pca, pixels, untrained
 from swell.evaluation.label_free import label_free
 from swell.evaluation.probe import probe
+from swell.evaluation.reference import Reference, reference_plan
+from swell.evaluation.scores import forwards_of, scores
 from swell.ledger import Cost, timed
 from swell.nets.encoder import Encoder
-from swell.seeding import generator_for
-from swell.views.plan import ViewPlan
-from swell.views.render import render
 
 LABEL_FREE_ROWS = 2048  # samples the label-free scores read
-LABEL_FREE_VIEWS = 4  # views of each for alignment and LiDAR
-PCA_DIMENSIONS = 64
+LABEL_FREE_VIEWS = 4  # views of each
+PCA_DIMENSIONS, PCA_OF_VECTORS = 64, 50
+MOST_RAW = 1 << 29  # numbers of raw vectors that are probed: 2 GiB once they are dense
 
 
 def split(source: Source, test_share: float = 0.3, seed: int = 0) -> tuple[Source, Source]:
@@ -50,27 +49,9 @@ def same_classes(train: Source, test: Source) -> None:
         )
 
 
-def view_features(encoder: Encoder, plan: ViewPlan, samples: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Features [V, n, D] of `LABEL_FREE_VIEWS` random views of each sample, from the plan's first group."""
-    device = encoder.mean.device
-    images = torch.tensor(samples, device=device)
-    first = ViewPlan((plan.groups[0],), plan.weaken_jitter)
-    was_training = encoder.training
-    encoder.eval()
-    out = []
-    with torch.no_grad():
-        for v in range(LABEL_FREE_VIEWS):
-            rows = []
-            for i, part in enumerate(images.split(512)):
-                (x,) = render(first, part, generator_for(seed, "label-free", v, i))
-                rows.append(encoder(x[: len(part)]).float().cpu().numpy())
-            out.append(np.concatenate(rows))
-    encoder.train(was_training)
-    return np.stack(out)
-
-
-def evaluate_encoder(encoder: Encoder, train: Source, test: Source, plan: ViewPlan | None = None) -> dict[str, Any]:
-    """The probe on clean whole-image features, and the label-free scores of the train samples.
+def evaluate_encoder(encoder: Encoder, train: Source, test: Source, scored: bool = False) -> dict[str, Any]:
+    """The probe on clean whole-image features, and the label-free scores of the train samples: where `scored`, all that
+    apply, under reference views that follow from the data, else those of clean features alone.
 
     Returns what `evaluation.json` holds, without baselines and ledger.
     """
@@ -80,22 +61,33 @@ def evaluate_encoder(encoder: Encoder, train: Source, test: Source, plan: ViewPl
         train_x, test_x = encoder.encode(train.samples), encoder.encode(test.samples)
         result = _probe(train_x, train, test_x, test)
         rows = np.linspace(0, len(train) - 1, min(len(train), LABEL_FREE_ROWS)).astype(int)
-        views = view_features(encoder, plan, train.samples[rows]) if plan is not None else None
-        result["label_free"] = label_free(train_x[rows], views)
-    cost.forwards = len(train) + len(test) + (LABEL_FREE_VIEWS * len(rows) if plan is not None else 0)
+        if scored:
+            part = train.subset(rows)
+            reference = Reference(part.samples, reference_plan(part, LABEL_FREE_VIEWS))
+            result["label_free"] = scores(encoder, reference, untrained(encoder))
+            more = forwards_of(reference, arc=True)
+        else:
+            result["label_free"] = label_free(train_x[rows])
+            more = 0
+    cost.forwards = len(train) + len(test) + more
     result["cost"] = {"seconds": cost.seconds, "forwards": cost.forwards}
     return result
 
 
 def evaluate_baselines(encoder: Encoder, train: Source, test: Source) -> dict[str, dict[str, Any]]:
-    """The same probe on raw pixels, on their principal components, and on the encoder's random initialisation."""
+    """The same probe on the samples as they are, on their principal components, and on the encoder's random
+    initialisation. What samples are is "pixels" of images and "features" of vectors; sparse vectors too many to be
+    dense at once are probed by their components only."""
     random_init = untrained(encoder)
-    raw = pixels(train.samples), pixels(test.samples)
-    sets = {
-        "pixels": raw,
-        "pca": pca(*raw, PCA_DIMENSIONS),
-        "random_init": (random_init.encode(train.samples), random_init.encode(test.samples)),
-    }
+    sets: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    if train.is_images:
+        raw = pixels(train.samples), pixels(test.samples)
+        sets = {"pixels": raw, "pca": pca(*raw, PCA_DIMENSIONS)}
+    else:
+        if (len(train) + len(test)) * train.shape[0] <= MOST_RAW:
+            sets["features"] = train.samples[:], test.samples[:]
+        sets["pca"] = components(train.samples, test.samples, PCA_OF_VECTORS)
+    sets["random_init"] = random_init.encode(train.samples), random_init.encode(test.samples)
     return {name: _probe(a, train, b, test) for name, (a, b) in sets.items()}
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from torch.optim import AdamW
 
 from swell.console import Progress
 from swell.data.mixture import Stream
+from swell.data.partners import take
 from swell.data.source import Source
 from swell.errors import InputError, suggest
 from swell.evaluation.evaluate import same_classes
@@ -38,18 +39,23 @@ from swell.training.machine import memory_told, pick_precision
 from swell.training.optim import is_decayed, warmup_cosine
 from swell.training.step import on_device
 from swell.training.watchdog import Diverged
-from swell.views.plan import ViewGroup, ViewPlan
+from swell.views.plan import Group, VectorGroup, ViewGroup, ViewPlan
 from swell.views.render import render
+
+if TYPE_CHECKING:
+    from swell.data.partners import Held
+    from swell.data.sparse import SparseRows
 
 EPOCHS, LEAST_STEPS = 20, 500  # the budget unless told otherwise: so many epochs, but at least so many steps
 LEAST_AREA = 0.35  # of the image that a training crop keeps
+MASKED = 0.1  # share of a vector's features that a training view lacks
 BATCH = 512  # samples encoded at once when the test split is scored
 PRECISIONS = ("auto", "fp32", "bf16")
 LOOK_EVERY = 20  # steps between looks at the loss, which a GPU has to be waited for
 
 
 class Classifier(nn.Module):
-    """Images [B, C, H, W] in [0, 1] -> logits [B, classes]: the encoder, a norm and a linear layer.
+    """Images [B, C, H, W] in [0, 1] or vectors [B, D] -> logits [B, classes]: the encoder, a norm, a linear layer.
 
     The norm is a batch norm without scale and shift, so that one rate suits the head whatever the mean and scale of an
     encoder's features, as in MAE's linear probe (He et al. 2022): arms shall differ by what their features say, not by
@@ -87,9 +93,12 @@ def labelled_rows(labels: np.ndarray, fraction: float, seed: int = 0) -> np.ndar
 def light_views(plan: ViewPlan | None) -> ViewPlan:
     """One view: a crop of at least `LEAST_AREA` of the image; mirrored as often as `plan` mirrors, colours as they are.
 
-    Without a plan nothing is mirrored: whether a mirrored sample is the same sample only the user's plan says.
+    Without a plan nothing is mirrored: whether a mirrored sample is the same sample only the user's plan says. Of a
+    vector `MASKED` of the features are 0.
     """
-    like = plan.groups[0] if plan is not None else ViewGroup(flip=0.0)
+    if plan is not None and not plan.of_images:
+        return ViewPlan((VectorGroup(mask=MASKED),))
+    like = plan.image_groups[0] if plan is not None else ViewGroup(flip=0.0)
     view = ViewGroup(scale=(LEAST_AREA, 1.0), flip=like.flip, interpolation=like.interpolation,
                      jitter_p=0.0, grey_p=0.0, blur_p=0.0)  # fmt: skip
     return ViewPlan((view,))
@@ -216,7 +225,7 @@ def finetune(
         batch_size=batch,
         precision=pick_precision(given.precision, device, scaled(64, encoder.config.width)),
     )
-    views = light_views(plan)
+    views = light_views(ViewPlan((VectorGroup(),)) if encoder.takes_vectors else plan)
     begun = time.perf_counter()
     with (
         memory_told(f"fine-tuning with batches of {batch}"),
@@ -226,7 +235,7 @@ def finetune(
         net = Classifier(_start(encoder, used, scratch), classes)
         net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         flops = _train(
-            net, on_device(train.samples[rows], device), torch.from_numpy(y[rows]), views, steps, used, quiet
+            net, on_device(train.subset(rows).samples, device), torch.from_numpy(y[rows]), views, steps, used, quiet
         )
         predicted, scoring = _predict(net, test.samples)
     truth = torch.from_numpy(test_y)
@@ -245,10 +254,13 @@ def finetune(
         "settings": {
             **{k: v for k, v in asdict(used).items() if k not in ("fraction", "epochs", "steps")},
             "optimizer": "adamw",
-            "scale": list(views.groups[0].scale),
-            "flip": views.groups[0].flip,
+            **_told(views.groups[0]),
         },
     }
+
+
+def _told(view: Group) -> dict[str, Any]:
+    return {"mask": view.mask} if isinstance(view, VectorGroup) else {"scale": list(view.scale), "flip": view.flip}
 
 
 def evaluate_finetune(encoder: Encoder, train: Source, test: Source, **settings: Any) -> dict[str, Any]:
@@ -274,7 +286,7 @@ def _labels(encoder: Encoder, train: Source, test: Source) -> tuple[int, np.ndar
         if not len(source):
             raise InputError(f"0 {name} samples", "at least one")
         if source.shape != tuple(encoder.config.shape):
-            want = f"images of shape {list(encoder.config.shape)}"
+            want = f"samples of shape {list(encoder.config.shape)}"
             raise InputError(f"{name} samples of shape {list(source.shape)}", want, "open them with the run's size")
         found.append(as_labels(source.labels, len(source), name))
     same_classes(train, test)
@@ -302,15 +314,15 @@ def _start(encoder: Encoder, settings: Settings, scratch: bool) -> Encoder:
 
 
 def _train(
-    net: Classifier, images: Tensor, labels: Tensor, views: ViewPlan, steps: int, settings: Settings, quiet: bool
+    net: Classifier, samples: Held, labels: Tensor, views: ViewPlan, steps: int, settings: Settings, quiet: bool
 ) -> float:
-    """Train on images uint8 [N, C, H, W] and labels [N]; returns the FLOPs, of which those of one step are counted."""
+    """Train on samples [N, ...] and labels [N]; returns the FLOPs, of which those of one step are counted."""
     batch, seed = settings.batch_size, settings.seed
     groups = parameter_groups(net, settings.learning_rate, settings.layer_decay, settings.weight_decay)
     optimizer = AdamW(groups, betas=(0.9, 0.999))
     device = net.head.weight.device
     labels = labels.to(device)
-    order = Stream(len(images), batch, seed, "finetune")
+    order = Stream(len(samples), batch, seed, "finetune")
     net.train()
 
     def step(t: int) -> Tensor:
@@ -319,10 +331,10 @@ def _train(
         for group in optimizer.param_groups:
             group["lr"] = group["full_rate"] * factor
         rows = order.draws(t * batch, (t + 1) * batch, t)
-        picked = images.index_select(0, rows.to(images.device)).to(device)
+        picked = take(samples, rows).to(device)
         (x,) = render(views, picked, generator_for(seed, "finetune", "views", t))
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            logits = net(x.contiguous(memory_format=torch.channels_last))
+            logits = net(x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x)
         loss = F.cross_entropy(logits, labels[rows.to(device)], label_smoothing=settings.label_smoothing)
         loss.backward()
         optimizer.step()
@@ -348,13 +360,13 @@ def _finite(loss: Tensor, t: int) -> float:
 
 
 @torch.no_grad()
-def _predict(net: Classifier, samples: np.ndarray) -> tuple[Tensor, float]:
+def _predict(net: Classifier, samples: np.ndarray | SparseRows) -> tuple[Tensor, float]:
     """Classes [N] of whole clean samples, and the FLOPs of that."""
     net.eval()
-    device, found, total = net.head.weight.device, [], 0.0
+    found, total = [], 0.0
     for start in range(0, len(samples), BATCH):
-        x = torch.tensor(samples[start : start + BATCH], device=device).float().div_(255)
+        x = net.encoder.as_input(samples[start : start + BATCH])
         with counted_flops() as flops:
-            found.append(net(x.contiguous(memory_format=torch.channels_last)).argmax(1).cpu())
+            found.append(net(x).argmax(1).cpu())
         total += flops[0]
     return torch.cat(found), total

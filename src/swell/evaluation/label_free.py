@@ -144,8 +144,8 @@ def lidar(views: Tensor, ridge: float = 1e-4) -> float:
     score moves with the scale of the features; this one does not.) 0 when the samples do not differ.
 
     Source: Thilak et al. 2024 (arXiv 2312.04000).
-    Fails: depends on the views used and on V and n; with n <= D at most n - 1; tens of thousands of views for
-    a stable value.
+    Fails: depends on the views used and on V and n; a V-th of S_w stays in S_b, so noise in every direction passes
+    for rank where views are few; with n <= D at most n - 1; tens of thousands of views for a stable value.
     """
     x = views.double()
     means = x.mean(0)  # [n, D]

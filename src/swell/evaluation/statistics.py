@@ -36,7 +36,7 @@ def paired(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> dict[
     mean, sd = summarise([x - y for x, y in zip(a, b, strict=True)])
     if sd is None:
         return {"mean": mean, "low": None, "high": None, "n": 1}
-    from scipy.stats import t  # type: ignore[import-untyped]
+    from scipy.stats import t
 
     half = float(t.ppf((1 + level) / 2, len(a) - 1)) * sd / sqrt(len(a))
     return {"mean": mean, "low": mean - half, "high": mean + half, "n": len(a)}
