@@ -81,7 +81,7 @@ def test_a_vits_tokens_and_positions_are_never_decayed():
     assert others >= {"positions", "class_token", "mask_token", "segments", "embed.bias", "norm.weight"}
 
 
-@pytest.mark.parametrize("name", [entry.name for entry in BACKBONES if not entry.name.startswith("vit")])
+@pytest.mark.parametrize("name", [entry.name for entry in BACKBONES if not entry.name.startswith(("vit", "mlp"))])
 def test_of_a_convolutional_net_everything_but_vectors_is_decayed(name):
     net = make_backbone(name, (3, 32, 32), 0.25, {})
     assert all(is_decayed(n, p) == (p.ndim > 1) for n, p in net.named_parameters())

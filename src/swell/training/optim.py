@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -107,3 +108,42 @@ def warmup_cosine(progress: float, warmup: float) -> float:
     if progress < warmup:
         return progress / warmup
     return 0.5 * (1 + math.cos(math.pi * min((progress - warmup) / max(1 - warmup, 1e-9), 1.0)))
+
+
+def warmup_stable_decay(progress: float, warmup: float, left: float, decay: float) -> float:
+    """Factor on the learning rate: linear up over `warmup`, then 1 until the share `left` of the budget is `decay`,
+    then linear down to 0.
+
+    Before the decay it does not depend on the budget, so a run can go on from there to a larger one. Source: Hu et al.
+    2024 (MiniCPM, arXiv 2404.06395), who name it; Zhai et al. 2022 (arXiv 2106.04560) for the cool-down.
+    """
+    up = progress / warmup if progress < warmup else 1.0
+    return min(up, max(left, 0.0) / decay) if left < decay else up
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate's course, and how far methods are told that the run has come.
+
+    With `horizon`, which is for "wsd", warm-up and methods count by so many steps instead of by the budget. Then step t
+    is the same in a run of any budget as long as it has not begun to decay.
+    """
+
+    warmup: float  # share of the budget, or of the horizon
+    kind: str = "cosine"  # or wsd
+    decay: float = 0.2  # share of the budget
+    horizon: int | None = None
+
+    def progress(self, t: int, share: float) -> float:
+        """What methods are told at step t, when `share` of the budget is used up."""
+        return share if self.horizon is None else t / self.horizon
+
+    def factor(self, t: int, share: float) -> float:
+        progress = self.progress(t, share)
+        if self.kind == "cosine":
+            return warmup_cosine(progress, self.warmup)
+        return warmup_stable_decay(progress, self.warmup, 1 - share, self.decay)
+
+    def begins_to_decay(self, t: int, total: int) -> bool:
+        """Whether step t is the first of the decay of a run of `total` steps: up to here it could go on to more."""
+        return self.kind == "wsd" and 1 - t / total < self.decay <= 1 - (t - 1) / total
