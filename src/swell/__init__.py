@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from swell import sc
+    from swell.adapting import adapt
     from swell.data.open import open_data as open
     from swell.data.source import Provenance, Source
     from swell.errors import InputError
@@ -38,19 +40,23 @@ __all__ = [
     "Recipe",
     "Run",
     "Source",
+    "adapt",
     "compare",
     "generate",
     "load",
     "open",
     "pretrain",
+    "sc",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'swell' has no attribute {name!r}")
     from importlib import import_module
 
+    if name in ("adapt", "sc"):  # modules; the former can be called
+        return import_module(f"swell.{name}")
+    if name not in _HOME:
+        raise AttributeError(f"module 'swell' has no attribute {name!r}")
     module, attribute = _HOME[name]
     value = getattr(import_module(module), attribute)
     globals()[name] = value
@@ -58,4 +64,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted([*globals(), *_HOME, "adapt", "sc"])

@@ -139,9 +139,7 @@ def run_arm(out: Path, arm: Arm, seed: int, steps: int) -> dict[str, Any]:
     )
     run = Run(folder)
     train, test = (open_data(f"builtin:digits:{part}", labels=True) for part in ("train", "test"))
-    recipe = run.recipe
-    assert not isinstance(recipe.views, str)
-    result = evaluate_encoder(run.encoder, train, test, recipe.views)
+    result = evaluate_encoder(run.encoder, train, test)
     if arm.name == ARMS[0].name:
         result["baselines"] = evaluate_baselines(run.encoder, train, test)
     ledger = run.ledger

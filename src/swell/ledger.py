@@ -44,12 +44,13 @@ class Cost:
 
 @dataclass
 class Ledger:
-    """Four parts and the peak memory; `to_dict` is what `ledger.json` holds, with their total and the realised share
-    of real samples in pre-training.
+    """Five parts and the peak memory; `to_dict` is what `ledger.json` holds, with their total and the realised share
+    of real samples in pre-training. `search` is what choosing between candidates cost (`swell adapt`).
     """
 
     generator_training: Cost = field(default_factory=Cost)
     sampling: Cost = field(default_factory=Cost)
+    search: Cost = field(default_factory=Cost)
     pretraining: Cost = field(default_factory=Cost)
     evaluation: Cost = field(default_factory=Cost)
     peak_memory_bytes: int = 0
@@ -57,7 +58,7 @@ class Ledger:
     @property
     def total(self) -> Cost:
         whole = Cost()
-        for part in (self.generator_training, self.sampling, self.pretraining, self.evaluation):
+        for part in (self.generator_training, self.sampling, self.search, self.pretraining, self.evaluation):
             whole.add(part)
         return whole
 
@@ -74,7 +75,8 @@ class Ledger:
     def from_dict(cls, value: dict[str, Any]) -> Ledger:
         """Raises InputError when `value` is not a ledger."""
         try:
-            parts = {f.name: Cost(**value[f.name]) for f in fields(cls) if f.name != "peak_memory_bytes"}
+            searched = {"search": {}} | value  # ledgers of earlier versions know of no search
+            parts = {f.name: Cost(**searched[f.name]) for f in fields(cls) if f.name != "peak_memory_bytes"}
             return cls(**parts, peak_memory_bytes=int(value["peak_memory_bytes"]))
         except (KeyError, TypeError) as error:
             raise InputError(f"ledger ({error})", "the fields swell writes", "make the folder again") from None

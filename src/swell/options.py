@@ -40,7 +40,7 @@ def parser_of(name: str, command: Any) -> Parser:
         f"swell {name}",
         description=command.__doc__,
         allow_abbrev=False,
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=28, width=200),
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=34, width=200),
     )
     hints = get_type_hints(command)
     for f in fields(command):

@@ -19,6 +19,8 @@ from swell.views.plan import VIEWS, ViewPlan
 
 # Two years of minutes; more is a slip of the keyboard.
 MOST = {"steps": 10**9, "epochs": 10**6, "minutes": 10**6, "patches": 10**14, "flops": 1e26}
+LEFT_OUT = ("learning_rate", "weight_decay", "warmup", "beta2", "batch_size", "positive_strength")  # None: what suits
+WHOLE = ("steps", "batch_size", "seed", "patches", "view_count", "view_chunk", "positive_count", "rounds", "horizon")
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,10 @@ class Recipe:
     """Everything that decides the weights of a run, given the data. `recipe.toml` holds it resolved."""
 
     method: str = "simclr"  # a name, or file.py:Name
-    preset: str = "auto"  # small, large or short: how to train that method; auto: by the size of the samples
+    preset: str = "auto"  # small, large, short or vectors: how to train that method; auto: by the samples
     method_options: dict[str, Any] = field(default_factory=dict)  # settings of the method, by name
-    backbone: str = "auto"  # the method's own, else conv6 up to 16 pixels, resnet18 above
-    backbone_options: dict[str, Any] = field(default_factory=dict)  # of a ViT: patch, positions, pool, depth, drop_path
+    backbone: str = "auto"  # the method's own, else conv6 up to 16 pixels, resnet18 above, mlp for vectors
+    backbone_options: dict[str, Any] = field(default_factory=dict)  # by name: patch of a ViT, hidden of an mlp, ...
     width: float = 1.0  # multiplies the backbone's channels
     batch_size: int | None = None  # samples of a global batch; None: the preset's
     steps: int | None = None  # the budget: steps, epochs, minutes, patches or flops, one of them
@@ -43,10 +45,22 @@ class Recipe:
     momentum: float = 0.9  # of SGD and LARS; beta_1 of AdamW
     beta2: float | None = None  # of AdamW; None: the preset's
     warmup: float | None = None  # share of the budget
+    schedule: str = "cosine"  # after the warm-up; or wsd: stable, then straight down to 0 over the last part
+    decay: float = 0.2  # that part, a share of the budget
+    horizon: int | None = None  # steps of wsd that warm-up and the method's own schedules count by; None: the budget
     views: str | ViewPlan = "auto"  # a preset's name or a plan; auto: the method's own
     view_count: int | None = None  # views of the plan's first group, instead of what it says
     view_chunk: int | None = None  # views of a batch encoded at once; the others wait, for less memory
     strength: float = 1.0  # how hard the views distort: 0.5 weak, 1 strong
+    positives: str = ""  # what views of positives show: neighbours, or a cache of generated ones; nothing: the sample
+    replace: float = 1.0  # share of positives taken from there; the others show the sample
+    generator_positives: str = ""  # a generator trained in turn with the encoder, for positives; none; "": the method's
+    generator_options: dict[str, Any] = field(default_factory=dict)  # of that generator, by name
+    positive_count: int = 4  # positives it makes of every sample, once a round; 0: new ones for every batch
+    positive_strength: float | None = None  # 1: they keep of the sample what its code says; None: what suits
+    rounds: int = 1  # of generator and encoder, after the encoder's first phase
+    phases: tuple[dict[str, Any], ...] = ()  # of alternating training, one table each; none: the default list
+    roll_back: bool = True  # repeat a phase with hand-made views, where its positives have broken the encoder
     weight: float = 1.0  # one real sample counts as this many generated ones
     mixing: str = "stratified"  # or bernoulli
     precision: str = "auto"  # fp32, bf16; auto: bf16 where it is faster
@@ -58,7 +72,10 @@ class Recipe:
         check_seed(self.seed)
         for name, low, high in (
             ("strength", 0.0, 1.0),
+            ("replace", 0.0, 1.0),
+            ("positive_strength", 0.0, 1.0),
             ("warmup", 0.0, 0.999),
+            ("decay", 0.0, 1.0),
             ("momentum", 0.0, 0.999999),
             ("beta2", 0.0, 0.9999999),
             ("learning_rate", 0.0, 1e6),
@@ -68,19 +85,23 @@ class Recipe:
             ("batch_size", 2, 10**7),
         ):
             value = getattr(self, name)
-            if value is None and name in ("learning_rate", "weight_decay", "warmup", "beta2", "batch_size"):
+            if value is None and name in LEFT_OUT:
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
                 raise InputError(f"{name} {value!r}", f"a number from {low:g} to {high:g}")
-        for name in ("view_count", "view_chunk"):
+        if not isinstance(self.phases, (list, tuple)) or not all(isinstance(table, dict) for table in self.phases):
+            raise InputError(f"phases {self.phases!r}", "a list of tables", "see `swell.training.phases`")
+        object.__setattr__(self, "phases", tuple(self.phases))
+        for name, least in (("view_count", 1), ("view_chunk", 1), ("rounds", 1), ("positive_count", 0), ("horizon", 1)):
             count = getattr(self, name)
-            if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
-                raise InputError(f"{name} {count!r}", "a whole number of at least 1")
+            if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < least):
+                raise InputError(f"{name} {count!r}", f"a whole number of at least {least}")
         for name, allowed in (
             ("precision", ("auto", "fp32", "bf16")),
             ("mixing", ("stratified", "bernoulli")),
+            ("schedule", ("cosine", "wsd")),
             ("optimizer", ("auto", "lars", "sgd", "adamw")),
-            ("preset", ("auto", "small", "large", "short")),
+            ("preset", ("auto", "small", "large", "short", "vectors")),
         ):
             if getattr(self, name) not in allowed:
                 raise InputError(
@@ -88,6 +109,9 @@ class Recipe:
                     f"one of {', '.join(allowed)}",
                     suggest(str(getattr(self, name)), allowed),
                 )
+        if self.horizon is not None and (self.schedule != "wsd" or not self.steps or self.steps > self.horizon):
+            given = f"horizon {self.horizon} of schedule {self.schedule} for {self.steps} steps"
+            raise InputError(given, "schedule wsd and a budget of no more steps than that", "leave the horizon out")
         if not isinstance(self.views, (str, ViewPlan)):
             raise InputError(f"views {self.views!r}", "auto, a view preset or a plan")
         if isinstance(self.views, str) and self.views != "auto" and self.views not in VIEWS:
@@ -97,6 +121,7 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for TOML; what is None is left out."""
         out = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+        out["phases"] = list(self.phases)
         if isinstance(self.views, ViewPlan):
             out["views"] = self.views.to_dict()
         return out
@@ -113,12 +138,12 @@ class Recipe:
             out["views"] = ViewPlan.from_dict(out["views"])
         for key, item in out.items():
             default = known[key].default
-            whole = int if key in ("steps", "batch_size", "seed", "patches", "view_count", "view_chunk") else None
+            whole = int if key in WHOLE else None
             wrong = (
                 (whole is int and (not isinstance(item, int) or isinstance(item, bool)))
                 or (isinstance(default, str) and key != "views" and not isinstance(item, str))
                 or (isinstance(default, bool) and not isinstance(item, bool))
-                or (key in ("method_options", "backbone_options") and not isinstance(item, dict))
+                or (key in ("method_options", "backbone_options", "generator_options") and not isinstance(item, dict))
                 or (key in ("epochs", "minutes", "flops") and not isinstance(item, (int, float)))
             )
             if wrong:

@@ -18,6 +18,7 @@ from swell.checkpoint import load_checkpoint
 from swell.data.gen import is_gen, open_gen
 from swell.data.masks import Masked, has_class_folders, of_same_classes, open_masks, split_masks
 from swell.data.open import open_data
+from swell.data.preparation import Preparation
 from swell.data.source import Source
 from swell.devices import pick_device
 from swell.errors import InputError
@@ -26,7 +27,7 @@ from swell.ledger import Cost, Ledger
 from swell.methods import METHODS, Method, make_method
 from swell.nets.encoder import Encoder, EncoderConfig
 from swell.recipes import Recipe, read_recipe
-from swell.training.folder import read_metrics
+from swell.training.folder import PREPARATION, read_metrics
 from swell.views.plan import ViewGroup
 
 
@@ -47,6 +48,8 @@ class Run:
             )
             raise InputError(str(path), "a finished run (encoder.safetensors in it)", finish)
         self.encoder = load_encoder(self.path).to(pick_device(device))
+        kept = self.path / PREPARATION
+        self.preparation = Preparation.load(kept) if os.path.isfile(kept) else None  # of images there is none
 
     @property
     def recipe(self) -> Recipe:
@@ -100,9 +103,13 @@ class Run:
         return (method, parts.to(device).eval()) if same else None
 
     def open(self, data: Any, labels: bool | str = False, **options: Any) -> Source:
-        """Open `data` as the run saw its own: at the size it was trained on."""
+        """Open `data` as the run saw its own: images at the size it was trained on, vectors by its own preparation."""
         shape = self.encoder.config.shape
-        size = options.pop("size", None) or (shape[1] if shape[1] == shape[2] else None)
+        if self.encoder.takes_vectors:
+            self._refuse_prepared_otherwise(data)
+            options |= {"prepare": "none"} if self.preparation is None else {"preparation": self.preparation}
+        square = len(shape) == 3 and shape[1] == shape[2]
+        size = options.pop("size", None) or (shape[1] if square else None)
         source = open_data(data, labels=labels, size=size, **options)
         if source.is_images and source.shape == (1, *shape[1:]) and shape[0] == 3:  # a folder of grey images only
             source = replace(source, samples=np.repeat(source.samples, 3, axis=1))
@@ -114,12 +121,37 @@ class Run:
             )
         return source
 
+    def _refuse_prepared_otherwise(self, data: Any) -> None:
+        own = data.preparation if isinstance(data, Source) else None
+        if own is not None and (self.preparation is None or own.fingerprint != self.preparation.fingerprint):
+            given = f"{data.provenance.origin} ({own.kind}, prepared by what it holds itself)"
+            raise InputError(given, "samples prepared as in pre-training", "give the file, or run.open(file)")
+
+    @property
+    def about(self) -> dict[str, str | int]:
+        """In plain words and numbers what made the features, to write beside them."""
+        from swell import __version__
+
+        recipe, cost = self.recipe, self.ledger.pretraining
+        return {
+            "swell": __version__,
+            "run": str(self.path),
+            "method": recipe.method,
+            "backbone": recipe.backbone,
+            "seed": recipe.seed,
+            "samples_seen": cost.samples_real + cost.samples_generated,
+            "preparation": "none" if self.preparation is None else self.preparation.describe(),
+            "preparation_fingerprint": "" if self.preparation is None else self.preparation.fingerprint,
+            "trained_on": self.data_fingerprints.get("real", ""),
+            "inflated_with": self.data_fingerprints.get("generated", ""),
+        }
+
     @property
     def patch(self) -> ViewGroup:
         """The first group of its views, which says what patches of a sample look like."""
         recipe = self.recipe
         assert not isinstance(recipe.views, str)
-        return recipe.views.at_strength(recipe.strength).groups[0]
+        return recipe.views.at_strength(recipe.strength).image_groups[0]
 
     def encode(self, data: Any, patches: int | None = None, patch_mode: str | None = None, seed: int = 0) -> np.ndarray:
         """Features float32 [N, D] of anything `swell.open` takes; of whole, clean samples.
@@ -171,6 +203,9 @@ class Run:
         from swell.evaluation.finetune import finetune as tune
         from swell.report.run_page import write_run_report
 
+        if self.encoder.takes_vectors and (dense or patches is not None):
+            asked = "the dense probe" if dense else "patches"
+            raise InputError(f"{asked} of vectors", "images", "leave --dense and --patches out")
         mode, draws = check_bag(patches, patch_mode, draws)
         check_dense(dense, tiles, masks, test, test_masks)
         settings = _finetune_settings(finetune, label_fraction, finetune_epochs)
@@ -188,7 +223,7 @@ class Run:
             raise InputError(given, "labelled images for patches and fine-tuning", "leave --patches and --finetune out")
         if labelled:
             train_source, test_source = self._splits(data, test, labels) or split(self.open(data, labels))
-            result = evaluate_encoder(self.encoder, train_source, test_source, recipe.views)
+            result = evaluate_encoder(self.encoder, train_source, test_source, scored=True)
             if baselines:
                 result["baselines"] = evaluate_baselines(self.encoder, train_source, test_source)
         else:  # images with masks, but without a class each
@@ -296,7 +331,7 @@ def load_encoder(path: Path) -> Encoder:
         config = EncoderConfig.from_dict(stored)
         with torch.device("meta"):  # costs nothing, whatever sizes a damaged file claims
             shapes = {name: w.shape for name, w in Encoder(config).state_dict().items()}
-        if len(config.shape) != 3:
+        if len(config.shape) not in (1, 3):
             raise ValueError(f"shape {list(config.shape)}")
     except (TypeError, AttributeError, LookupError, ValueError, ArithmeticError, RuntimeError) as error:
         raise InputError(f"{path / 'encoder.json'} ({error})", "the settings swell wrote", again) from None

@@ -14,13 +14,17 @@ from swell.data.gen import is_gen, open_gen
 from swell.data.open import open_data
 from swell.data.source import Source
 from swell.errors import InputError
+from swell.evaluation.during import watch
+from swell.evaluation.label_free import label_free
 from swell.generators.outside import refuse_label_leak
+from swell.generators.positives import read_manifest
 from swell.ledger import Ledger
 from swell.options import assignments
 from swell.recipes import Recipe, check_budget, check_seed, load_recipe
 from swell.run import Run, read_ledger
 from swell.training.loop import Operation
 from swell.training.loop import pretrain as train
+from swell.training.watch import PREFIX
 from swell.views.plan import strength_number
 
 if TYPE_CHECKING:
@@ -52,6 +56,9 @@ def generate(
     features: Callable[[np.ndarray], np.ndarray] | None = None,
     size: int | None = None,
     max_bad: float = 0.01,
+    layer: str | None = None,
+    batch_key: str | None = None,
+    prepare: str | None = None,
     device: str = "auto",
     force: bool = False,
     quiet: bool = False,
@@ -60,9 +67,10 @@ def generate(
     """Train a generator on `data`, sample `count` from it, judge the samples; returns the GEN folder `out`.
 
     `options` are the generator's own (network, sampler, evaluations, ...); `filter` drops that share of the samples,
-    those least like real ones. `from_` names samples from outside, or a diffusers pipeline, to take instead of
-    training; then `trained_on`, `labels_used` and `filtered` must say where they come from. `features` turns samples
-    into rows of numbers for one more opinion on their quality. Without `report` no report.html is written.
+    those least like real ones. `layer`, `batch_key` and `prepare` are those of `swell.open`. `from_` names samples from
+    outside, or a diffusers pipeline, to take instead of training; then `trained_on`, `labels_used` and `filtered` must
+    say where they come from. `features` turns samples into rows of numbers for one more opinion on their quality.
+    Without `report` no report.html is written.
 
     Raises:
         InputError: for data, options or folders that do not fit.
@@ -72,7 +80,15 @@ def generate(
 
     check_budget(steps=steps, minutes=minutes)
     check_seed(seed)
-    source = open_data(data, size=size, max_bad=max_bad, quiet=quiet)
+    source = open_data(
+        data,
+        size=size,
+        max_bad=max_bad,
+        quiet=quiet,
+        layer=layer or "",
+        batch_key=batch_key or "",
+        prepare=prepare or "auto",
+    )
     refuse_label_leak(source.provenance, allow_label_leak)
     origin: dict[str, Any] = {}
     if from_ is None:
@@ -151,9 +167,13 @@ def pretrain(
     seed: int | None = None,
     size: int | None = None,
     max_bad: float = 0.01,
+    layer: str | None = None,
+    batch_key: str | None = None,
+    prepare: str | None = None,
     device: str = "auto",
     resume: bool = False,
     checkpoint_seconds: float = 60.0,
+    scores_every: float | None = None,
     allow_label_leak: bool = False,
     quiet: bool = False,
     report: bool = True,
@@ -162,8 +182,9 @@ def pretrain(
     """Train an encoder on `data`, with the GEN folder (or Source) `inflate` mixed in; returns the run.
 
     `recipe` is a name, a TOML file or a Recipe; everything given beside it replaces its value, `changes` by the
-    recipe's field names (batch_size=512). `backbone_options` may be text too: "patch=4,positions=learned". Without
-    `report` no report.html is written, which takes seconds.
+    recipe's field names (batch_size=512). `layer`, `batch_key` and `prepare` are those of `swell.open`.
+    `backbone_options` may be text too: "patch=4,positions=learned". `scores_every`, a share of the budget, logs quick
+    label-free scores (`swell.evaluation.during`). Without `report` no report.html is written, which takes seconds.
 
     Raises:
         InputError: for data, options or folders that do not fit.
@@ -183,6 +204,8 @@ def pretrain(
         backbone_options = assignments("--backbone-options", backbone_options)
     if backbone_options:
         given["backbone_options"] = {**base.backbone_options, **backbone_options}
+    if isinstance(changes.get("generator_options"), str):
+        given["generator_options"] = assignments("--generator-options", changes["generator_options"])
     if changes.get("method_options"):
         given["method_options"] = {**base.method_options, **changes["method_options"]}
     given |= {"weight": _weight(weight), "strength": None if strength is None else strength_number(strength)}
@@ -192,12 +215,29 @@ def pretrain(
         raise InputError(
             f"weight {weight} without generated samples", "--inflate GEN beside --weight", "give both or neither"
         )
-    real = open_data(data, size=size, max_bad=max_bad, quiet=quiet)
+    real = open_data(
+        data,
+        size=size,
+        max_bad=max_bad,
+        quiet=quiet,
+        layer=layer or "",
+        batch_key=batch_key or "",
+        prepare=prepare or "auto",
+    )
     refuse_label_leak(real.provenance, allow_label_leak)
     generated, ledger = _generated(inflate, real, allow_label_leak)
-    operation = Operation(resume, checkpoint_seconds, device, quiet)
+    if final.positives not in ("", "neighbours"):  # what it cost to make them is a cost of this run
+        read_manifest(final.positives)
+        kept = read_ledger(Path(final.positives) / "ledger.json")
+        ledger = ledger or Ledger()
+        ledger.generator_training.add(kept.generator_training)
+        ledger.sampling.add(kept.sampling)
+    watched = None if scores_every is None else watch(real, scores_every)
+    operation = Operation(resume, checkpoint_seconds, device, quiet, label_free, watched)
     train(final, real.unlabelled(), Path(out), generated, operation, ledger)
     run = Run(out, device)
+    if watched is not None and not any(key.startswith(PREFIX) for line in run.metrics for key in line):
+        warn("no scores were logged: they would have taken more than 2 % of so short a training")
     if report and not (run.path / "report.html").exists():
         write_run_report(run, real.unlabelled(), None, real.unlabelled(), generated)
     return run
@@ -234,9 +274,14 @@ def _generated(inflate: Any, real: Source, allow_label_leak: bool) -> tuple[Sour
 def embed(
     run: Path | str, data: Any, out: Path | str, *, patches: int | None = None, patch_mode: str | None = None
 ) -> tuple[int, int]:
-    """Write the features of `data` as `features` [N, D] to the .npz file `out`; returns their shape.
+    """Write the features of `data`, float32 [N, D], to `out`, and say how by its ending; returns their shape.
 
+    .npz: the array `features`. .parquet: columns feature_0, feature_1, ... .h5ad: a copy of the .h5ad file `data` with
+    obsm["X_swell"] and, what made them, uns["swell"]; all else stays as it is.
     With `patches`, their mean over that many patches of each sample; see `Run.encode`.
+
+    Raises:
+        InputError: data that do not fit the run; another ending; an .h5ad of what is none.
     """
     import io
 
@@ -244,12 +289,27 @@ def embed(
 
     from swell.files import write_bytes
 
-    if not str(out).endswith(".npz"):
-        raise InputError(f"--out {out}", "a file name ending in .npz")
-    features = Run(run).encode(data, patches, patch_mode)
-    buffer = io.BytesIO()
-    np.savez(buffer, features=features)
-    write_bytes(out, buffer.getvalue())
+    out = Path(out)
+    ending = out.suffix.lower()
+    if ending not in (".npz", ".h5ad", ".parquet"):
+        raise InputError(f"--out {out}", "a file name ending in .npz, .h5ad or .parquet")
+    if ending == ".h5ad" and not (isinstance(data, (str, os.PathLike)) and Path(data).suffix.lower() == ".h5ad"):
+        todo = "give another ending; of an AnnData: swell.sc.embed(adata, run), then adata.write_h5ad"
+        raise InputError(f"--out {out} of what is no .h5ad file", "an .h5ad file to add features to", todo)
+    opened = Run(run)
+    features = opened.encode(data, patches, patch_mode)
+    if ending == ".h5ad":
+        from swell.data.cells import write_h5ad
+
+        write_h5ad(out, Path(data).expanduser(), features, opened.about)
+    elif ending == ".parquet":
+        from swell.data.tables import write_parquet
+
+        write_parquet(out, features)
+    else:
+        buffer = io.BytesIO()
+        np.savez(buffer, features=features)
+        write_bytes(out, buffer.getvalue())
     return features.shape[0], features.shape[1]
 
 

@@ -287,7 +287,7 @@ def test_shapes_that_do_not_match_are_refused(tmp_path, tiny, real):
     other = Source(np.zeros((9, 3, 8, 8), np.uint8), Provenance("generated", "array"))
     with pytest.raises(InputError, match="the real samples' shape"):
         pretrain(tiny, real, tmp_path / "run", other, QUIET)
-    with pytest.raises(InputError, match="images"):
+    with pytest.raises(InputError, match="conv6 for vectors"):
         pretrain(tiny, Source(np.zeros((9, 3), np.float32), Provenance("real", "array")), tmp_path / "run", None, QUIET)
 
 

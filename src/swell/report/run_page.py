@@ -11,7 +11,9 @@ from swell.data.source import Source
 from swell.evaluation.dense import DensePictures
 from swell.recipes import Recipe
 from swell.report.galleries import galleries_of
+from swell.report.label_free_table import label_free_table
 from swell.report.page import Cell, Page, write_report
+from swell.report.phase_log import phase_notices, phase_tables
 from swell.report.sections import (
     BASELINES,
     costs,
@@ -26,9 +28,13 @@ from swell.report.sections import (
     spectrum_chart,
 )
 from swell.training.machine import cpu_name
+from swell.training.phases import read_phase_log
+from swell.views.plan import Group, ViewGroup
 
 if TYPE_CHECKING:
     from swell.run import Run
+
+HARDER = "Here it rises where a phase begins whose positives are harder to match: that is no fault."
 
 
 def write_run_report(
@@ -52,7 +58,7 @@ def write_run_report(
     cost = ledger.pretraining
     seen = cost.samples_real + cost.samples_generated
     facts = [
-        ("pre-trained on", f"{origin.get('real', 'unknown')}, samples of {' x '.join(map(str, shown.shape))}"),
+        ("pre-trained on", f"{origin.get('real', 'unknown')}, {_size(shown)}"),
         (
             "method",
             f"{recipe.method}, {recipe.backbone} at width {recipe.width:g}, {run.encoder.features} features",
@@ -74,9 +80,10 @@ def write_run_report(
             + (cpu_name() if run.encoder.mean.device.type == "cpu" else "a GPU"),
         ),
         ("seed", str(recipe.seed)),
-        ("map and pictures of", _whose(run, shown)),
+        ("map and pictures of" if shown.is_images else "map of", _whose(run, shown)),
     ]
-    notices = []
+    phases = read_phase_log(run.path)
+    notices = phase_notices(phases)
     if run.provenance.get("generated", {}).get("labels_used"):
         notices.append("The generated samples were made with the help of labels, so this run is not label-free.")
     tables = []
@@ -88,11 +95,14 @@ def write_run_report(
             )
             row: dict[str, Cell] = {"name": "this encoder", **scores(evaluation), **costs(ledger)}
             tables.append(probe_table([row], evaluation.get("baselines", {})))
+            if "acr" in evaluation["label_free"]:
+                tables.append(label_free_table(evaluation["label_free"]))
         if "dense" in evaluation:
             tables.append(dense_table(evaluation["dense"]))
         if "finetune" in evaluation:
             tables.append(finetune_table(evaluation["finetune"]))
         verdict = _verdict(evaluation)
+    tables += phase_tables(phases, recipe.generator_positives)
     write_report(
         run.path / "report.html",
         Page(
@@ -101,10 +111,10 @@ def write_run_report(
             facts=facts,
             notices=notices,
             tables=tables,
-            curves=[loss_chart({recipe.method: run.metrics})],
+            curves=[loss_chart({recipe.method: run.metrics}, HARDER if phases else "")],
             spectra=[spectrum_chart({"encoder": features})],
             galleries=galleries_of(run, shown, dense),
-            pairs=pairs(generated, real) if generated is not None and real is not None else None,
+            pairs=pairs(generated, real),
             maps=[embedding_map(recipe.method, features, some)],
             recipe=(run.path / "recipe.toml").read_text(encoding="utf-8"),
             footer=f"swell {__version__}",
@@ -118,14 +128,28 @@ def _whose(run: Run, shown: Source) -> str:
     return f"{len(shown):,} samples of {shown.provenance.origin}"
 
 
+def _size(source: Source) -> str:
+    if source.is_images:
+        return f"samples of {' x '.join(map(str, source.shape))}"
+    prepared = "" if source.preparation is None else f" ({source.preparation.describe()})"
+    return f"vectors of {source.shape[0]:,} features{prepared}"
+
+
 def _views(recipe: Recipe) -> str:
     assert not isinstance(recipe.views, str)
-    parts = [
-        f"{group.count} {group.role} of {'the whole size' if group.size is None else f'{group.size} pixels'}, "
-        f"area {group.scale[0]:g} to {group.scale[1]:g}"
-        for group in recipe.views.groups
-    ]
-    return f"{recipe.views.count} of each sample ({'; '.join(parts)}) at strength {recipe.strength:g}"
+    parts = [f"{g.count} {g.role}{' of a positive' * (g.of == 'positive')}, {_done(g)}" for g in recipe.views.groups]
+    text = f"{recipe.views.count} of each sample ({'; '.join(parts)}) at strength {recipe.strength:g}"
+    if recipe.positives:
+        return f"{text}; {100 * recipe.replace:.3g} % of positives from {recipe.positives}"
+    return f"{text}; positives as the phases say" if recipe.phases else text
+
+
+def _done(group: Group) -> str:
+    if isinstance(group, ViewGroup):
+        size = "whole" if group.size is None else f"{group.size} pixels"
+        return f"{size}, area {group.scale[0]:g} to {group.scale[1]:g}"
+    names = ("mask", "swap", "noise", "mix", "crossover")
+    return ", ".join(f"{name} {getattr(group, name):g}" for name in names if getattr(group, name)) or "as it is"
 
 
 def _verdict(evaluation: Mapping[str, Any]) -> str:

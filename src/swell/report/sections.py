@@ -58,7 +58,8 @@ def costs(ledger: Ledger) -> dict[str, float]:
     }
 
 
-BASELINES = {"pixels": "raw pixels", "pca": "PCA of pixels", "random_init": "untrained encoder",
+BASELINES = {"pixels": "raw pixels", "features": "prepared features", "pca": "their principal components",
+             "random_init": "untrained encoder",
              "commonest": "the commonest class everywhere"}  # fmt: skip
 
 
@@ -146,15 +147,16 @@ def finetune_table(tuned: Mapping[str, Any]) -> Table:
     return Table("How good is it after fine-tuning?", FINETUNE_COLUMNS, rows, note)
 
 
-def loss_chart(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> Chart:
-    """Loss over steps, a line a run."""
+def loss_chart(metrics: Mapping[str, Sequence[Mapping[str, Any]]], note: str = "") -> Chart:
+    """Loss over steps, a line a run; `note` says what is special about it."""
     series = [Series(name, [m["step"] for m in lines], [m["loss"] for m in lines]) for name, lines in metrics.items()]
     return Chart(
         "Loss while training",
         "step",
         "loss",
         series,
-        note="The loss of one batch. Weaker views make the task easier: a lower curve does not mean better features.",
+        note="The loss of one batch. Weaker views make the task easier: a lower curve does not mean better features."
+        + f" {note}" * bool(note),
     )
 
 
@@ -191,8 +193,11 @@ def embedding_map(name: str, features: np.ndarray, source: Source) -> EmbeddingM
     )
 
 
-def pairs(generated: Source, real: Source) -> Pairs:
-    """Generated samples, evenly picked, beside the real ones nearest to them in pixels."""
+def pairs(generated: Source | None, real: Source | None) -> Pairs | None:
+    """Generated images, evenly picked, beside the real ones nearest to them in pixels; of vectors there is nothing to
+    show."""
+    if generated is None or real is None or not real.is_images:
+        return None
     from swell.generators.neighbours import nearest_real
 
     rows = np.linspace(0, len(generated) - 1, min(SHOWN_PAIRS, len(generated))).astype(int)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,10 @@ from swell.recipes import Recipe, differences, read_recipe
 
 if os.name == "posix":
     import fcntl
+
+PREPARATION = "preparation.safetensors"  # of vectors
+STABLE = "stable.pt"  # of a run that decays at its end: the checkpoint from before, to go on from to a larger budget
+SEARCHED = ("adapt", "generated")  # folders in RUN that `swell adapt` made before it: no part of the run itself
 
 
 @contextmanager
@@ -39,7 +44,8 @@ def claimed(out: Path, fresh: bool = False) -> Iterator[None]:
             except InputError:
                 if fresh and not (out / "checkpoint.pt").exists():
                     for path in out.iterdir():
-                        path.unlink()
+                        if path.name not in SEARCHED:
+                            shutil.rmtree(path) if path.is_dir() else path.unlink()
                 raise
 
 
@@ -66,7 +72,8 @@ def open_folder(out: Path, recipe: Recipe, fingerprints: dict[str, str], resume:
         return False
     if not out.is_dir():
         raise InputError(f"--out {out} (a file)", "a folder to create", "choose another --out")
-    held = sorted(p.name for p in out.iterdir() if p.name != ".lock" and not p.name.endswith(".tmp"))
+    own = (p.name for p in out.iterdir() if p.name not in (".lock", *SEARCHED) and not p.name.endswith(".tmp"))
+    held = sorted(own)
     if not held:
         return False
     if not resume:

@@ -28,13 +28,17 @@ from swell.data.source import Source
 from swell.devices import pick_device
 from swell.errors import InputError
 from swell.files import write_bytes, write_json, write_text
+from swell.generators.positives import cache_fingerprint
 from swell.ledger import Cost, Ledger
 from swell.recipes import Recipe
 from swell.training.allocator import memory_reused
+from swell.training.alternate import Position, Scores, Session, alternate, check_alternation
 from swell.training.build import build, resolve, steps_of
-from swell.training.folder import Metrics, claimed, open_folder, write_recipe
+from swell.training.folder import PREPARATION, STABLE, Metrics, claimed, open_folder, write_recipe
 from swell.training.machine import describe_machine, memory_told
+from swell.training.phases import phase_table, read_phases
 from swell.training.step import Stepper
+from swell.training.watch import Watch
 from swell.training.watchdog import Diverged, Watchdog
 
 LOG_POINTS = 200  # lines of metrics.jsonl a run aims at
@@ -49,6 +53,8 @@ class Operation:
     checkpoint_seconds: float = 60.0
     device: str = "auto"
     quiet: bool = False
+    scores: Scores | None = None  # label-free scores of features, for the log of phases
+    watch: Watch | None = None  # such scores for the log of steps
 
 
 def pretrain(
@@ -62,9 +68,9 @@ def pretrain(
     """Train the encoder of `recipe` on `real`, with `generated` samples mixed in, and leave the RUN folder `out`.
 
     Args:
-        real: images uint8 [N, C, H, W]; labels are not looked at.
+        real: images uint8 [N, C, H, W] or vectors float32 [N, D]; labels are not looked at.
         generated: samples of the same shape.
-        generator_ledger: what making `generated` cost; carried into the run's ledger.
+        generator_ledger: what making `generated` cost, and a search before it; carried into the run's ledger.
 
     Raises:
         InputError: data that do not fit, a folder that holds another run.
@@ -79,6 +85,9 @@ def pretrain(
     fingerprints = {name: source.fingerprint for name, source in sources.items()}
     if ".py:" in recipe.method:  # the user's own: a resumed run must not go on with another text
         fingerprints["method"] = sha256(Path(recipe.method.rpartition(":")[0]).read_bytes()).hexdigest()[:16]
+    if recipe.positives not in ("", "neighbours"):
+        fingerprints["positives"] = cache_fingerprint(Path(recipe.positives))
+    check_alternation(recipe, real)
     resuming = open_folder(out, recipe, fingerprints, op.resume)
     if resuming and (out / "encoder.safetensors").exists():
         say(f"{out} is finished already")
@@ -89,13 +98,15 @@ def pretrain(
             write_recipe(out, recipe, fingerprints, sources)
             write_json(out / "environment.json", describe_machine(device))
             _write_log(out, real)
+        if real.preparation is not None:
+            real.preparation.save(out / PREPARATION)
+        if recipe.phases and not op.quiet:
+            say(phase_table(read_phases(recipe.phases), recipe.generator_positives))
         _train(recipe, real, generated, out, op, device, generator_ledger)
     return out
 
 
 def _check_data(real: Source, generated: Source | None) -> None:
-    if not real.is_images:
-        raise InputError(f"vectors [{len(real)}, {real.shape[0]}]", "images", "this version pre-trains on images")
     if len(real) < 2:
         raise InputError(f"{len(real)} sample", "at least 2 samples")
     if generated is not None and generated.shape != real.shape:
@@ -109,6 +120,7 @@ def _check_data(real: Source, generated: Source | None) -> None:
 def _write_log(out: Path, real: Source) -> None:
     lines = [
         f"{len(real)} samples of shape {list(real.shape)} from {real.provenance.origin}",
+        *([] if real.preparation is None else [f"prepared as {real.preparation.describe()}"]),
         *(f"skipped {name}" for name in real.skipped),
     ]
     write_text(out / "run.log", "\n".join(lines) + "\n")
@@ -121,6 +133,8 @@ class _State:
     step: int = 0
     seconds: float = 0.0  # of training, over all its sessions
     step_cost: Cost = field(default_factory=Cost)  # FLOPs, forwards and pixels of one step, measured at the first
+    replaced: float = 0.0  # positives so far that came from elsewhere than the sample, in batches
+    position: Position = field(default_factory=Position)  # among the phases of alternating training
 
 
 def _train(
@@ -136,17 +150,21 @@ def _train(
     ledger = Ledger()
     if generator_ledger is not None:
         ledger.generator_training, ledger.sampling = generator_ledger.generator_training, generator_ledger.sampling
+        ledger.search = generator_ledger.search
     state = _State()
     checkpoint = out / "checkpoint.pt"
     if checkpoint.exists():
         state, ledger = _restore(stepper, checkpoint)
+    if op.watch is not None:
+        op.watch.begin(out, ledger.evaluation)
+    ledger.pretraining.seconds += sum(p.seconds for p in stepper.searched())
 
-    def save() -> None:
+    def save(path: Path = checkpoint) -> None:
         weights = [*stepper.encoder.parameters(), *stepper.parts.parameters()]
         if not all(bool(w.isfinite().all()) for w in weights):  # a good checkpoint must not give way to a broken one
             raise Diverged(stepper.explain(state.step, math.nan, 0.5))
         save_checkpoint(
-            checkpoint,
+            path,
             {
                 "encoder": stepper.encoder.state_dict(),
                 "parts": stepper.parts.state_dict(),
@@ -157,12 +175,24 @@ def _train(
         )
 
     total_steps = steps_of(recipe, real, generated, device)
-    metrics = Metrics(out / "metrics.jsonl", keep_before=state.step)
-    try:
-        with _interruptible() as interrupted:
-            _loop(recipe, total_steps, stepper, state, ledger.pretraining, metrics, op, save, interrupted)
-    finally:
-        metrics.close()
+
+    def train_to(share: float) -> None:
+        metrics = Metrics(out / "metrics.jsonl", keep_before=state.step)
+        try:
+            with _interruptible() as interrupted:
+                stable = out / STABLE
+                cost = ledger.pretraining
+                _loop(recipe, total_steps, stepper, state, cost, metrics, op, save, interrupted, share, stable)
+        finally:
+            metrics.close()
+
+    def go_back(path: Path) -> None:
+        vars(state).update(vars(_restore(stepper, path)[0]))
+
+    if recipe.phases:
+        alternate(Session(recipe, real, out, stepper, state, ledger, train_to, save, go_back, op.scores, op.quiet))
+    else:
+        train_to(1.0)
     ledger.note_memory()
     save()
     write_json(out / "ledger.json", ledger.to_dict())
@@ -180,6 +210,7 @@ def _restore(stepper: Stepper, checkpoint: Path) -> tuple[_State, Ledger]:
         stepper.parts.load_state_dict(saved["parts"])
         stepper.optimizer.load_state_dict(saved["optimizer"])
         stored = {**saved["state"], "step_cost": Cost(**saved["state"]["step_cost"])}
+        stored["position"] = Position(**saved["state"].get("position", {}))
         state, ledger = _State(**stored), Ledger.from_dict(json.loads(saved["ledger"]))
         if not isinstance(state.step, int):
             raise TypeError(f"step {state.step!r}")
@@ -202,7 +233,10 @@ def _loop(
     op: Operation,
     save: Any,
     interrupted: threading.Event,
+    end: float,
+    stable: Path,
 ) -> None:
+    """Train until the share `end` of the budget is used up; `stable` gets the checkpoint from before a decay."""
     total_seconds = 60 * (recipe.minutes or 0)
     watchdog = Watchdog()
     look_every = 1 if stepper.device.type == "cpu" else GPU_LOOK_EVERY
@@ -223,23 +257,30 @@ def _loop(
         quiet=op.quiet,
         start_at=state.step if total_steps else state.seconds,
     ) as bar:
-        while share() < 1:
+        while share() < end:
             if interrupted.is_set():
                 save()
                 raise KeyboardInterrupt
             t, share_before = state.step, share()
+            if total_steps and stepper.schedule.begins_to_decay(t, total_steps):
+                save(stable)
             if state.step_cost.flops == 0:
                 (loss, scalars, reals), state.step_cost = stepper.measured(t, share_before)
             else:
                 loss, scalars, reals = stepper(t, share_before)
             state.step += 1
-            state.seconds = before + time.perf_counter() - started
-            cost.seconds = state.seconds
+            now = before + time.perf_counter() - started
+            cost.seconds += now - state.seconds  # of phases that were gone back from too
+            state.seconds = now
             cost.add(state.step_cost)
             cost.samples_real += reals
             cost.samples_generated += batch - reals
             cost.views += views * batch
-            logged = t == 0 or int(share() * LOG_POINTS) > int(share_before * LOG_POINTS)
+            if "replaced" in scalars:
+                state.replaced += scalars["replaced"].item()  # of the CPU, so nothing waits
+                scalars["replaced"] = torch.tensor(state.replaced / state.step)
+            looked = op.watch is not None and op.watch.due(state.step, share_before, share(), state.step_cost.forwards)
+            logged = looked or t == 0 or int(share() * LOG_POINTS) > int(share_before * LOG_POINTS)
             if logged or t % look_every == 0:
                 value = loss.item()
                 if not math.isfinite(value):
@@ -258,9 +299,15 @@ def _loop(
                     "samples_real": cost.samples_real,
                     "samples_generated": cost.samples_generated,
                 }
+                if looked and op.watch is not None:
+                    found, seconds = op.watch(stepper.encoder, state.step)
+                    record |= found
+                    started += seconds  # which are not the training's
                 metrics.write(record)
                 if "z_std" in record:
                     watchdog.check_spread(t, record["z_std"])
+                if "soft" in record:
+                    watchdog.check_soft(t, record["soft"], record["attainable"])
             if time.perf_counter() - last_save > op.checkpoint_seconds:
                 save()
                 last_save = time.perf_counter()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,39 +15,47 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from swell.data.mixture import Mixture
+from swell.data.partners import Neighbours, Partners, held_samples, take
 from swell.ledger import Cost, counted_flops
 from swell.methods.registry import Method, Outcome, Views
 from swell.nets.encoder import Encoder
 from swell.seeding import generator_for, seed_for
-from swell.training.optim import warmup_cosine
+from swell.training.optim import Schedule
 from swell.training.watchdog import Diverged, first_broken_module
 from swell.views.plan import ViewPlan
 from swell.views.render import render
 
+if TYPE_CHECKING:
+    from swell.data.partners import Held
+    from swell.data.sparse import SparseRows
+
 RESIDENT_SHARE = 0.5  # of the device's free memory the samples may take before they stay in host memory
 
 
-def on_device(samples: np.ndarray, device: torch.device) -> Tensor:
-    """uint8 samples on the device if they fit beside the training, else in host memory."""
+def on_device(samples: np.ndarray | SparseRows, device: torch.device) -> Held:
+    """Samples on the device if they fit beside the training, else in host memory."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a decoded cache is mapped read-only, and is only ever read
-        tensor = torch.from_numpy(np.ascontiguousarray(samples))
-    if device.type == "cuda" and tensor.nbytes < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
-        return tensor.to(device)
-    return tensor
+        held = held_samples(samples)
+    if device.type == "cuda" and held.nbytes < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
+        return held.to(device)
+    return held
 
 
 @contextmanager
 def forwards_counted(cost: Cost, encoder: Encoder, parts: nn.Module) -> Iterator[None]:
     """Count what goes through the encoder, and through copies of it among the parts, which are teachers."""
 
+    def pixels(x: Tensor) -> int:
+        return len(x) * x.shape[2:].numel() if x.ndim == 4 else 0
+
     def student(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         cost.forwards += len(inputs[0])
-        cost.pixels += inputs[0].shape[2:].numel() * len(inputs[0])
+        cost.pixels += pixels(inputs[0])
 
     def teacher(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         cost.teacher_forwards += len(inputs[0])
-        cost.pixels += inputs[0].shape[2:].numel() * len(inputs[0])
+        cost.pixels += pixels(inputs[0])
 
     hooks = [encoder.register_forward_pre_hook(student)]
     hooks += [part.register_forward_pre_hook(teacher) for part in parts.modules() if isinstance(part, Encoder)]
@@ -67,41 +76,79 @@ class Stepper:
     optimizer: Optimizer
     plan: ViewPlan
     mixture: Mixture
-    real: Tensor
-    generated: Tensor | None
+    real: Held
+    generated: Held | None
     learning_rate: float
-    warmup: float
+    schedule: Schedule
     seed: int
     precision: str
     device: torch.device
     forward: nn.Module  # the encoder, compiled or in pieces as the recipe wants it
     plain: nn.Module  # the same, not compiled, which the counter of FLOPs can look into
+    partners: Partners | None = None  # where positives come from; None: views of positives show the sample
+    neighbours: Partners | None = None  # what views are mixed with; needed where the plan mixes
+    replace: float | Callable[[float], float] = 1.0  # share of positives from `partners`, or that of the progress
     tally: Cost | None = None  # while set, forwards are counted into it
 
+    def searched(self) -> set[Neighbours]:
+        """The searches for neighbours that it began with."""
+        return {partners for partners in (self.partners, self.neighbours) if isinstance(partners, Neighbours)}
+
     def gather(self, t: int) -> tuple[Tensor, int]:
-        """Samples of batch t, uint8 [B, C, H, W], and how many of them are real (those come first)."""
+        """Samples of batch t, uint8 [B, C, H, W] or float32 [B, D], and how many are real (those come first)."""
         draw = self.mixture(t)
-        rows = self.real.index_select(0, draw.real.to(self.real.device))
+        rows = take(self.real, draw.real)
         if self.generated is not None and len(draw.generated):
-            made = self.generated.index_select(0, draw.generated.to(self.generated.device))
-            rows = torch.cat([rows.to(self.device), made.to(self.device)])
+            rows = torch.cat([rows.to(self.device), take(self.generated, draw.generated).to(self.device)])
         return rows.to(self.device), len(draw.real)
+
+    def replaced(self, t: int, progress: float) -> Tensor:
+        """Which places of batch t, int64 on the CPU, get their positive from `partners`: real samples only."""
+        if self.partners is None or not self.plan.has_positives:
+            return torch.empty(0, dtype=torch.int64)
+        share = self.replace(progress) if callable(self.replace) else self.replace
+        u = torch.rand(len(self.mixture(t).real), generator=generator_for(self.seed, "replace", t))
+        return (u < share).nonzero()[:, 0]
+
+    def companions(self, t: int, progress: float, samples: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Whom the samples [B, ...] of batch t are mixed with, and what views of positives show.
+
+        A generated sample is its own partner. Where a positive is replaced, it also takes the neighbour's part: it is
+        mixed with nothing else.
+        """
+        rows, places = self.mixture(t).real, self.replaced(t, progress)
+        mates = positives = None
+        if self.plan.mixes and self.neighbours is not None:
+            near = self.neighbours.draw(rows, generator_for(self.seed, "neighbours", t))
+            mates = torch.cat([near.to(self.device), samples[len(rows) :]])
+        if self.plan.has_positives:
+            positives = samples
+        if len(places) and self.partners is not None:
+            drawn = self.partners.draw(rows[places], generator_for(self.seed, "positives", t)).to(self.device)
+            at = places.to(self.device)
+            positives = samples.index_copy(0, at, drawn)
+            mates = None if mates is None else mates.index_copy(0, at, drawn)
+        return mates, positives
 
     def loss(self, t: int, progress: float, samples: Tensor | None = None) -> Outcome:
         """Forward of step t, without the update."""
         torch.manual_seed(seed_for(self.seed, "step", t))  # whatever a net draws (dropout) belongs to the step too
         if samples is None:
             samples, _ = self.gather(t)
-        groups = render(self.plan, samples, generator_for(self.seed, "views", t))
-        groups = [v.contiguous(memory_format=torch.channels_last) for v in groups]
+        companions = self.companions(t, progress, samples)
+        groups = render(self.plan, samples, generator_for(self.seed, "views", t), *companions)
+        groups = [v.contiguous(memory_format=torch.channels_last) if v.ndim == 4 else v for v in groups]
         views = Views(tuple(groups), tuple(group.role for group in self.plan.groups), len(samples))
         counting = forwards_counted(self.tally, self.encoder, self.parts) if self.tally else nullcontext()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"), counting:
             return self.method.loss(self.forward, self.parts, views, progress)
 
-    def __call__(self, t: int, progress: float) -> tuple[Tensor, dict[str, Tensor], int]:
-        """Do step t at `progress` of the budget: (loss, scalars of the method, real samples in the batch)."""
-        rate = self.learning_rate * warmup_cosine(progress, self.warmup)
+    def __call__(self, t: int, share: float) -> tuple[Tensor, dict[str, Tensor], int]:
+        """Do step t at `share` of the budget: (loss, scalars of the method, real samples in the batch).
+
+        Where the plan has views of positives, "replaced" among the scalars is the share of them from `partners`.
+        """
+        rate, progress = self.learning_rate * self.schedule.factor(t, share), self.schedule.progress(t, share)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         samples, reals = self.gather(t)
@@ -112,15 +159,17 @@ class Stepper:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.method.after_step(self.encoder, self.parts, kept, progress)
+        if self.plan.has_positives:
+            scalars = {**scalars, "replaced": torch.tensor(len(self.replaced(t, progress)) / len(samples))}
         return loss.detach(), scalars, reals
 
-    def measured(self, t: int, progress: float) -> tuple[tuple[Tensor, dict[str, Tensor], int], Cost]:
+    def measured(self, t: int, share: float) -> tuple[tuple[Tensor, dict[str, Tensor], int], Cost]:
         """Do step t and say what it cost in FLOPs, forwards and pixels."""
         cost, forward = Cost(), self.forward
         self.forward, self.tally = self.plain, cost
         try:
             with counted_flops() as flops:
-                result = self(t, progress)
+                result = self(t, share)
         finally:
             self.forward, self.tally = forward, None
         cost.flops = flops[0]
