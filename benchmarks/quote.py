@@ -1,4 +1,4 @@
-"""Write the numbers of README, docs/methods.md and the methods' docstrings from the newest results: none is typed by hand.
+"""Write the numbers of README, docs and the methods' docstrings from the newest results: none is typed by hand.
 
 python benchmarks/quote.py [--check]
 """
@@ -10,6 +10,7 @@ import json
 import re
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,38 @@ def patches_block() -> str:
     return "\n".join([*rows, f"Linear accuracy in per cent, mean ± sd. From `{folder}`."])
 
 
+CELLS_SCORES = {"linear": "logistic regression", "knn": "kNN", "ari": "ARI", "nmi": "NMI"}
+
+
+def cells_block() -> str:
+    """A table a score and one of costs: arms down, sets across."""
+    entry = newest("cells")
+    if entry is None:
+        return "Not measured yet."
+    folder, result = entry
+    table, rows = result["table"], []
+    arms = list(dict.fromkeys(arm for found in table.values() for arm in found))
+    head = f"{' | '.join(table)} |\n|---|{'---:|' * len(table)}"
+
+    def row(arm: str, cell: Callable[[dict[str, Any]], str]) -> str:
+        return f"| {arm} | {' | '.join(cell(found[arm]) if arm in found else '' for found in table.values())} |"
+
+    for score, title in CELLS_SCORES.items():
+        rows.append(f"| {title} | {head}")
+        rows += [row(arm, lambda one, score=score: mean_sd(one[score])) for arm in arms]
+        rows.append("")
+    rows.append(f"| seconds; TFLOP | {head}")
+    rows += [row(arm, lambda one: f"{one['seconds']:.0f}; {one['teraflops']:.2g}") for arm in arms]
+    seeds = max(one["seeds"] for found in table.values() for one in found.values())
+    told = f"Per cent, mean ± sd over at most {seeds} seeds, five folds each, all arms for equal steps. {result['device']}."
+    return "\n".join([*rows, "", f"{told} From `{folder}`."])
+
+
+def mean_sd(pair: list[float | None]) -> str:
+    mean, sd = pair
+    return f"{mean:.1f}" + (f" ± {sd:.1f}" if sd is not None else "")
+
+
 def ours_line(method: str) -> str:
     """What a method's docstring says of our own measurement."""
     entry = newest("methods")
@@ -217,6 +250,7 @@ def quoted(path: Path, text: str) -> str:
             "measured": measured_block,
         },
         "methods.md": {"short presets": presets_block, "methods table": methods_block, "patches": patches_block},
+        "diffaug.md": {"cells table": cells_block},
     }[path.name]
     for name, block in blocks.items():
         pattern = rf"<!-- {name} -->.*?<!-- end of {name} -->"
@@ -233,6 +267,7 @@ if __name__ == "__main__":
     files = [
         ROOT / "README.md",
         ROOT / "docs" / "methods.md",
+        ROOT / "docs" / "diffaug.md",
         *sorted((ROOT / "src" / "swell" / "methods").glob("*.py")),
     ]
     before = {path: path.read_text() for path in files}

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from _positives import ARMS, NEEDS, recipe_of
 
 import swell
 from _common import cifar10, commit, device_line
@@ -40,6 +43,7 @@ from swell.generators.registry import split_held_out
 from swell.generators.samplers import SAMPLERS
 from swell.ledger import peak_memory
 from swell.recipes import Recipe
+from swell.training.phases import read_phase_log
 
 NETWORKS = ("p2_128", "p2_192", "unet")
 
@@ -190,8 +194,9 @@ class Bench:
         """An encoder of the whole training set, left in `name`, probed on the test set; gone on with if it is there."""
         train, test = (Source(*cifar10_part(part, self.tiny)) for part in ("train", "test"))
         if self.tiny:
-            recipe = replace(recipe, width=0.125, batch_size=16, method_options={"hidden": 32, "outputs": 16})
-            recipe = recipe.with_budget(steps=3)
+            narrow = {"hidden": 32, "outputs": 16}
+            recipe = replace(recipe, width=0.125, batch_size=16, method_options={**recipe.method_options, **narrow})
+            recipe = recipe.with_budget(steps=5)
         run = swell.pretrain(
             train.unlabelled(),
             self.out / name,
@@ -207,13 +212,16 @@ class Bench:
             bags = [bag_of_features(run.encoder, source.samples, patches) for source in (train, test)]
             bag = probe(bags[0], train.labels, bags[1], test.labels)  # type: ignore[arg-type]
             found |= {f"bag_{key}": 100 * bag[key]["accuracy"] for key in ("knn", "linear")}
-        minutes, rate = cost.seconds / 60, cost.views / cost.seconds
+        minutes, rate, ledger = cost.seconds / 60, cost.views / cost.seconds, run.ledger
         return found | {
             "minutes": minutes,
+            "generator_minutes": ledger.generator_training.seconds / 60,
+            "sampling_minutes": ledger.sampling.seconds / 60,
+            "phases": read_phase_log(run.path),
             "views_per_second": rate,
             "teraflops_per_second": cost.flops / cost.seconds / 1e12,
             "share_of_peak": cost.flops / cost.seconds / 1e12 / self.matrix_peak(),
-            "peak_memory_bytes": run.ledger.peak_memory_bytes,
+            "peak_memory_bytes": ledger.peak_memory_bytes,
         }
 
     def emp_ssl(self) -> dict[str, Any]:
@@ -223,6 +231,9 @@ class Bench:
     def simclr(self) -> dict[str, Any]:
         """Published: 83.3 (100 epochs of 256, temperature 0.1) to 85 linear."""
         return self.pretrained("simclr", Recipe(method="simclr", epochs=100, method_options={"temperature": 0.1}))
+
+    def positives(self, arm: str) -> dict[str, Any]:
+        return self.pretrained(arm, recipe_of(arm, self.tiny))
 
 
 def cifar10_part(part: str, tiny: bool) -> tuple[np.ndarray, Provenance, np.ndarray, tuple[str, ...]]:
@@ -238,6 +249,7 @@ ITEMS: dict[str, tuple[Callable[[Bench], dict[str, Any]], float]] = {  # the mea
     "p2-128": (Bench.p2_128, 11.5),
     "million": (Bench.million, 5),
     "equal-minutes": (Bench.equal_minutes, 11),
+    **{arm: (partial(Bench.positives, arm=arm), NEEDS) for arm in ARMS},
 }
 
 
@@ -261,7 +273,7 @@ def main() -> None:
         result = measure(bench)
         seconds = time.perf_counter() - start
         write_json(path, {"item": name, **result, "seconds": seconds, "device": device_line(), "commit": commit()})
-        shown = {key: value for key, value in result.items() if key != "history"}
+        shown = {key: value for key, value in result.items() if key not in ("history", "phases")}
         print(f"{name:15s}{seconds:7.1f} s  {json.dumps(shown)}", flush=True)
 
 

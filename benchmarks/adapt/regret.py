@@ -1,0 +1,225 @@
+"""What choosing without labels costs: regret of every chooser on the grid, and how far each score follows the probe.
+
+    python benchmarks/adapt/regret.py
+
+Reads the newest adapt-grid result. Regret is the probe accuracy of the best configuration less that of the chosen one, in
+points, both means over seeds; choosers see the label-free scores alone. What is fitted (weights of the votes) is fitted
+on the other sets. And the 2 x 2 x 2: does generated data help once views are weak?
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from _panels import ROOT, claim, write_result
+from grid import GRID
+from scipy.optimize import minimize
+from scipy.stats import kendalltau
+
+from swell.adapt.choose import VOTERS, Row, choose, rank
+from swell.evaluation.scores import SCORES
+from swell.files import read_json
+
+Table = Mapping[str, list[Row]]  # configuration -> a row of scores for each seed
+GENERATED = tuple(name for name, (_, _, amount) in GRID.items() if amount)
+GOAL, WORST = 0.5, 1.5  # points: mean regret, and how much worse than `none` a choice may be on any set
+
+
+def main() -> None:
+    path = sorted((ROOT / "benchmarks" / "results").glob("20??-??-??-adapt-grid/result.json"))[-1]
+    stored = read_json(path)
+    rows = stored["rows"]
+    sets = [name for name in stored["settings"]["sets"] if complete(rows, name)]
+    tables = {name: scores_of(rows, name) for name in sets}
+    truth = {name: {c: mean([r["linear"] for r in of(rows, f"{name}/{c}")]) for c in GRID} for name in sets}
+    weights = {name: fitted({s: tables[s] for s in sets if s != name}, truth) for name in sets}
+    chosen = {who: {name: how(name, tables, rows, weights) for name in sets} for who, how in CHOOSERS.items()}
+    regret = {who: {s: max(truth[s].values()) - truth[s][c] for s, c in by.items()} for who, by in chosen.items()}
+    regret["random"] = {s: max(truth[s].values()) - mean(list(truth[s].values())) for s in sets}
+    behind = {who: {s: truth[s]["none"] - truth[s][c] for s, c in by.items()} for who, by in chosen.items()}
+    taus = {
+        score: {
+            s: tau(tables[s], truth[s], score) for s in sets if all(score in r for c in tables[s].values() for r in c)
+        }
+        for score in SCORES | {"learnability": None}
+    }
+    effects = {name: inflation(rows, name) for name in sets}
+    for who, by in sorted(regret.items(), key=lambda item: mean(list(item[1].values()))):
+        told = "  ".join(
+            f"{s} {v:5.2f} ({chosen[who][s]})" if who in chosen else f"{s} {v:5.2f}" for s, v in by.items()
+        )
+        print(f"{who:22s} {mean(list(by.values())):5.2f}   {told}")
+    for score, by in taus.items():
+        print(f"{score:15s} {mean(list(by.values())):5.2f}   " + "  ".join(f"{s} {v:5.2f}" for s, v in by.items()))
+    for name, found in effects.items():
+        print(name, {k: f"{m:+.2f} [{low:+.2f}, {high:+.2f}]" for k, (m, low, high) in found.items()})
+    own = list(regret["swell"].values())
+    best = min((who for who in regret if who != "swell"), key=lambda who: mean(list(regret[who].values())))
+    detail = (
+        f"points of linear accuracy lost to the best of {len(GRID)} configurations on {len(sets)} sets (goal {GOAL}); "
+        f"adainf {mean(list(regret['adainf'].values())):.2f}, none {mean(list(regret['none'].values())):.2f}, random "
+        f"{mean(list(regret['random'].values())):.2f}, next best chooser {best} {mean(list(regret[best].values())):.2f}; "
+        f"at most {max(behind['swell'].values()):.2f} behind none (goal {WORST})"
+    )
+    line = claim(
+        "selection regret without labels", mean(own), float(np.std(own)), len(own), stored["seconds"], "", detail
+    )
+    print(line)
+    result = {"chosen": chosen, "regret": regret, "behind_none": behind, "tau": taus, "effects": effects}
+    print(write_result("adapt-regret", {"claim": line, "grid": path.parent.name, **result, "weights": weights}))
+
+
+def of(rows: Mapping[str, Any], prefix: str) -> list[dict[str, Any]]:
+    return [row for key, row in rows.items() if key.rpartition("/")[0] == prefix]
+
+
+def complete(rows: Mapping[str, Any], name: str) -> bool:
+    return bool(of(rows, f"{name}/learnability")) and all(of(rows, f"{name}/{config}") for config in GRID)
+
+
+def mean(values: list[float]) -> float:
+    return float(np.mean(values)) if values else math.nan
+
+
+def scores_of(rows: Mapping[str, Any], name: str) -> dict[str, list[Row]]:
+    """Every configuration's label-free scores, seed by seed; a number that does not exist is stored as null."""
+    learnt = [row["learnability"] for row in of(rows, f"{name}/learnability")]
+    return {
+        config: [
+            {k.removeprefix("score_"): math.nan if v is None else v for k, v in row.items() if k.startswith("score_")}
+            | {"learnability": learnt[i][config]}
+            for i, row in enumerate(of(rows, f"{name}/{config}")[: len(learnt)])
+        ]
+        for config in GRID
+    }
+
+
+# ---- choosers --------------------------------------------------------------------------------------------
+
+Chooser = Callable[[str, Mapping[str, Table], Mapping[str, Any], Mapping[str, Any]], str]
+
+
+def by_swell(name: str, tables: Mapping[str, Table], rows: Mapping[str, Any], _: Any) -> str:
+    return choose(tables[name], generated=GENERATED, vetoed=copied(rows, name)).name
+
+
+def by_fitted_votes(name: str, tables: Mapping[str, Table], rows: Mapping[str, Any], weights: Mapping[str, Any]) -> str:
+    return choose(tables[name], generated=GENERATED, vetoed=copied(rows, name), weights=weights[name]).name
+
+
+def by_ranks_alone(name: str, tables: Mapping[str, Table], *_: Any) -> str:
+    """The best mean rank, with neither margin nor veto."""
+    places = places_of(tables[name], VOTERS)
+    return min(places, key=places.__getitem__)
+
+
+def by_score(score: str) -> Chooser:
+    def pick(name: str, tables: Mapping[str, Table], *_: Any) -> str:
+        if not all(score in row for found in tables[name].values() for row in found):
+            return "none"  # it has no meaning for these samples
+        places = places_of(tables[name], (score,))
+        return min(places, key=places.__getitem__)
+
+    return pick
+
+
+def by_priors(name: str, _: Any, rows: Mapping[str, Any], __: Any) -> str:
+    """The configuration nearest to what theory says before anything is trained."""
+    found = [row["priors"] for row in of(rows, f"{name}/generator")]
+    use = mean([float(p["weight"]["use"]) for p in found]) > 0.5
+    if not use:
+        return "none"
+    weight = math.exp(mean([math.log(p["weight"]["weight"]) for p in found if p["weight"]["weight"]]))
+    strength = mean([p["table"]["strength"] for p in found])
+    most = max(amount for _, _, amount in GRID.values())
+
+    def far(config: str) -> float:
+        w, s, amount = GRID[config]
+        return abs(math.log2(w / weight)) + 4 * abs(s - strength) if amount == most else math.inf
+
+    return min(GRID, key=far)
+
+
+def fixed(config: str) -> Chooser:
+    return lambda *_: config
+
+
+CHOOSERS: dict[str, Chooser] = {
+    "swell": by_swell,
+    "votes fitted elsewhere": by_fitted_votes,
+    "ranks alone": by_ranks_alone,
+    "priors alone": by_priors,
+    "adainf": fixed("adainf"),
+    "none": fixed("none"),
+    "weak_only": fixed("weak_only"),
+    **{f"{score} alone": by_score(score) for score in (*SCORES, "learnability")},
+}
+
+
+def places_of(table: Table, voters: tuple[str, ...]) -> dict[str, float]:
+    """Mean place of every configuration over its seeds."""
+    flat = {f"{config}/{i}": row for config, found in table.items() for i, row in enumerate(found)}
+    places = rank(flat, voters).places
+    return {config: mean([places[f"{config}/{i}"] for i in range(len(found))]) for config, found in table.items()}
+
+
+def copied(rows: Mapping[str, Any], name: str) -> dict[str, str]:
+    why = next((row["copies"] for row in of(rows, f"{name}/generator") if row["copies"]), "")
+    return dict.fromkeys(GENERATED, why) if why else {}
+
+
+def fitted(tables: Mapping[str, Table], truth: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Weights of the votes, none negative, by pairwise logistic regression of which configuration the probe prefers."""
+    pairs: list[np.ndarray] = []
+    for name, table in tables.items():
+        places = {s: places_of(table, (s,)) for s in VOTERS if all(s in row for f in table.values() for row in f)}
+        for a in GRID:
+            for b in GRID:
+                if truth[name][a] > truth[name][b]:
+                    pairs.append(np.array([places[s][b] - places[s][a] if s in places else 0.0 for s in VOTERS]))
+    if not pairs:
+        return dict.fromkeys(VOTERS, 1.0)
+    x = np.stack(pairs)
+    found = minimize(
+        lambda w: float(np.logaddexp(0, -x @ w).mean() + 0.01 * w @ w),
+        np.ones(len(VOTERS)),
+        bounds=[(0, None)] * len(VOTERS),
+    )
+    return {score: float(w) for score, w in zip(VOTERS, found.x + 1e-6, strict=True)}
+
+
+# ---- scores and effects ----------------------------------------------------------------------------------
+
+
+def tau(table: Table, truth: Mapping[str, float], score: str) -> float:
+    """Kendall's rank correlation of a score's merit, averaged over seeds, with the probe."""
+    places = places_of(table, (score,))
+    return float(kendalltau([-places[c] for c in GRID], [truth[c] for c in GRID]).statistic)
+
+
+def inflation(rows: Mapping[str, Any], name: str) -> dict[str, tuple[float, float, float]]:
+    """Differences of linear accuracy, paired by seed: mean and interval of Student's t at 95 %."""
+    from scipy.stats import t
+
+    linear = {c: [row["linear"] for row in of(rows, f"{name}/{c}")] for c in GRID}
+    asked = {
+        "weak views alone": ("weak_only", "none"),
+        "plain inflation, strong views": ("vanilla", "none"),
+        "weighted, strong views": ("weighted", "none"),
+        "plain inflation, weak views": ("vanilla_weak", "weak_only"),
+        "weighted, weak views (AdaInf) over weak views alone": ("adainf", "weak_only"),
+        "AdaInf over none": ("adainf", "none"),
+    }
+    found = {}
+    for what, (a, b) in asked.items():
+        d = np.subtract(linear[a], linear[b])
+        half = t.ppf(0.975, len(d) - 1) * d.std(ddof=1) / math.sqrt(len(d)) if len(d) > 1 else math.nan
+        found[what] = (float(d.mean()), float(d.mean() - half), float(d.mean() + half))
+    return found
+
+
+if __name__ == "__main__":
+    main()
