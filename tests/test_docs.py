@@ -37,7 +37,7 @@ def test_the_python_names_exist():
 
 
 def test_rooms_import_only_lower_rooms():
-    """data, views, nets < methods, generators < training < evaluation < adapt < report; nothing imports the command line."""
+    """data, views, nets < methods, generators < training < evaluation < adaptive < report; nothing imports the command line."""
     rank = {
         "data": 0,
         "views": 0,
@@ -46,7 +46,7 @@ def test_rooms_import_only_lower_rooms():
         "generators": 1,
         "training": 2,
         "evaluation": 3,
-        "adapt": 4,
+        "adaptive": 4,
         "report": 5,
     }
     wrong = []

@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 import swell
 from _arms import Rows, cifar10_source
 from _cells import cells_source
-from swell.adapt.overlap import view_features as seen_by
+from swell.adaptive.overlap import view_features as seen_by
 from swell.data.source import Source
 from swell.evaluation.graph_scores import K, connectivity, label_error
 from swell.evaluation.reference import Reference, view_features

@@ -26,9 +26,9 @@ from _sets import SETS, scratch, settings, task  # noqa: E402
 
 import swell  # noqa: E402
 from _arms import Job, Rows  # noqa: E402
-from swell.adapt.amount import Amount  # noqa: E402
-from swell.adapt.candidates import Candidate  # noqa: E402
-from swell.adapt.inflation import copies_veto, first_of, priors_of  # noqa: E402
+from swell.adaptive.amount import Amount  # noqa: E402
+from swell.adaptive.candidates import Candidate  # noqa: E402
+from swell.adaptive.inflation import copies_veto, first_of, priors_of  # noqa: E402
 from swell.data.gen import is_gen, open_gen  # noqa: E402
 from swell.evaluation.reference import clean_features  # noqa: E402
 from swell.evaluation.scores import learnability, scores  # noqa: E402

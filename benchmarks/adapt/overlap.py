@@ -17,8 +17,8 @@ import numpy as np
 from _panels import claim, write_result
 from estimated import eyes_of, plan_of, samples_of
 
-from swell.adapt.overlap import Overlap, overlap_strength, view_features
-from swell.adapt.priors import strength_prior
+from swell.adaptive.overlap import Overlap, overlap_strength, view_features
+from swell.adaptive.priors import strength_prior
 
 REAL = 150
 GROWTHS = (1.0, 2.0, 3.0, 7.5, 21.0)

@@ -19,7 +19,7 @@ from grid import GRID
 from scipy.optimize import minimize
 from scipy.stats import kendalltau
 
-from swell.adapt.choose import VOTERS, Row, choose, rank
+from swell.adaptive.choose import VOTERS, Row, choose, rank
 from swell.evaluation.scores import SCORES
 from swell.files import read_json
 

@@ -14,7 +14,7 @@ import time
 import numpy as np
 from _panels import ROOT, Line, Panel, claim, draw, write_result
 
-from swell.adapt.toy import (
+from swell.adaptive.toy import (
     bound,
     eigenvalues,
     flip_probability,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from swell.verbs import compare, generate, load, pretrain
 
 _HOME = {
+    "adapt": ("swell.adapting", "adapt"),
     "open": ("swell.data.open", "open_data"),
     "Source": ("swell.data.source", "Source"),
     "Provenance": ("swell.data.source", "Provenance"),
@@ -53,8 +54,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
-    if name in ("adapt", "sc"):  # modules; the former can be called
-        return import_module(f"swell.{name}")
+    if name == "sc":
+        return import_module("swell.sc")
     if name not in _HOME:
         raise AttributeError(f"module 'swell' has no attribute {name!r}")
     module, attribute = _HOME[name]
@@ -64,4 +65,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME, "adapt", "sc"])
+    return sorted([*globals(), *_HOME, "sc"])

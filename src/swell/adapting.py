@@ -7,9 +7,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from swell.adapt.inflation import Inflating
-from swell.adapt.search import Budget, Search, resolved
-from swell.adapt.state import FILE, State
+from swell.adaptive.inflation import Inflating
+from swell.adaptive.search import Budget, Search, resolved
+from swell.adaptive.state import FILE, State
 from swell.console import say
 from swell.data.open import open_data
 from swell.errors import InputError

@@ -5,8 +5,8 @@ import math
 import pytest
 import tomli_w
 
-from swell.adapt.candidates import Candidate
-from swell.adapt.choose import choose
+from swell.adaptive.candidates import Candidate
+from swell.adaptive.choose import choose
 from swell.files import write_json, write_text
 from swell.ledger import Cost, Ledger
 from swell.report.adapt_page import write_adapt_report

@@ -44,7 +44,7 @@ class Adapt:
     json_: bool = option("print the result as one JSON object", False)
 
     def __call__(self) -> Result:
-        from swell.adapt.state import read_state
+        from swell.adaptive.state import read_state
         from swell.adapting import adapt
 
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("json_", "options")}

@@ -9,9 +9,9 @@ from statistics import fmean, stdev
 from typing import Any
 
 from swell import __version__
-from swell.adapt.candidates import ADAINF, BASELINE, Candidate
-from swell.adapt.choose import VOTERS
-from swell.adapt.state import FILE, read_state
+from swell.adaptive.candidates import ADAINF, BASELINE, Candidate
+from swell.adaptive.choose import VOTERS
+from swell.adaptive.state import FILE, read_state
 from swell.console import duration
 from swell.ledger import Cost, Ledger
 from swell.recipes import read_recipe

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from swell.adapt.priors import StrengthPrior, WeightPrior
+from swell.adaptive.priors import StrengthPrior, WeightPrior
 from swell.views.checks import STRENGTHS
 
 BASELINE, WEAK_ONLY, ADAINF, PRIOR = "none", "weak_only", "adainf", "prior"

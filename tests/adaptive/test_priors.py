@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swell.adapt.priors import (
+from swell.adaptive.priors import (
     ADAINF,
     HOME,
     LEAST_GAIN,

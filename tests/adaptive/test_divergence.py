@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from swell.adapt.divergence import Divergence, divergence
+from swell.adaptive.divergence import Divergence, divergence
 from swell.errors import InputError
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from swell.adapt.overlap import Overlap, overlap_strength, view_features
+from swell.adaptive.overlap import Overlap, overlap_strength, view_features
 from swell.errors import InputError
 from swell.views.plan import VectorGroup, ViewPlan
 from swell.views.presets import simclr

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from swell.adapt.divergence import Encode, some
-from swell.adapt.overlap import Overlap, view_features
+from swell.adaptive.divergence import Encode, some
+from swell.adaptive.overlap import Overlap, view_features
 from swell.errors import InputError
 from swell.generators.neighbours import nearest
 from swell.views.plan import ViewPlan

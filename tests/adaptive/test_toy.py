@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from swell.adapt.toy import (
+from swell.adaptive.toy import (
     MEAN,
     VARIANCE,
     Views,

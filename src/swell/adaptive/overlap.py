@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from swell.adapt.divergence import Encode, some
-from swell.adapt.priors import StrengthPrior, effective_size
+from swell.adaptive.divergence import Encode, some
+from swell.adaptive.priors import StrengthPrior, effective_size
 from swell.errors import InputError
 from swell.seeding import generator_for
 from swell.views.checks import strength_number

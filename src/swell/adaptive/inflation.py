@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from safetensors.torch import load_file
 
-from swell.adapt.amount import Amount, enough, most_samples
-from swell.adapt.divergence import Divergence, divergence
-from swell.adapt.overlap import overlap_strength
-from swell.adapt.priors import StrengthPrior, WeightPrior, strength_prior, weight_prior
+from swell.adaptive.amount import Amount, enough, most_samples
+from swell.adaptive.divergence import Divergence, divergence
+from swell.adaptive.overlap import overlap_strength
+from swell.adaptive.priors import StrengthPrior, WeightPrior, strength_prior, weight_prior
 from swell.data.gen import is_gen, open_gen, read_manifest
 from swell.data.source import Source
 from swell.evaluation.reference import Reference

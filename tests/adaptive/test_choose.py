@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import rankdata, spearmanr
 
-from swell.adapt.choose import choose, kendalls_w, rank, seed_noise, survivors, veto, voters_of
+from swell.adaptive.choose import choose, kendalls_w, rank, seed_noise, survivors, veto, voters_of
 from swell.errors import InputError
 
 FINE = {"feature_std": 0.8, "rankme": 9.0, "lidar": 5.0, "rotation": 0.5, "learnability": 0.5, "acr": 0.2}

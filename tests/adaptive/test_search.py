@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import swell
-from swell.adapt import search as search_module
-from swell.adapt.state import State, read_state
+from swell.adaptive import search as search_module
+from swell.adaptive.state import State, read_state
 from swell.cli import parse
 from swell.data.source import Provenance, Source
 from swell.errors import InputError

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.sparse import csr_array
 
-from swell.adapt.amount import Amount, Point, enough, most_samples, saturated
+from swell.adaptive.amount import Amount, Point, enough, most_samples, saturated
 from swell.data.sparse import SparseRows
 from swell.errors import InputError
 from swell.views.plan import VectorGroup, ViewPlan

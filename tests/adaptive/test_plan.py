@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swell.adapt.plan import LEAST_STEPS, Plan, Rung, counts, how_many, plan, samples_to_score, stable_steps
-from swell.adapt.search import Budget
+from swell.adaptive.plan import LEAST_STEPS, Plan, Rung, counts, how_many, plan, samples_to_score, stable_steps
+from swell.adaptive.search import Budget
 from swell.errors import InputError
 
 

@@ -18,9 +18,9 @@ from typing import Any
 
 import torch
 
-from swell.adapt.candidates import BASELINE, Candidate, candidates
-from swell.adapt.choose import Choice, Row, choose, rank, survivors, veto
-from swell.adapt.inflation import (
+from swell.adaptive.candidates import BASELINE, Candidate, candidates
+from swell.adaptive.choose import Choice, Row, choose, rank, survivors, veto
+from swell.adaptive.inflation import (
     Inflating,
     copies_veto,
     first_of,
@@ -28,9 +28,9 @@ from swell.adapt.inflation import (
     make_samples,
     priors_of,
 )
-from swell.adapt.plan import DECAY, Plan, how_many, plan, samples_to_score
-from swell.adapt.priors import StrengthPrior, WeightPrior
-from swell.adapt.state import State
+from swell.adaptive.plan import DECAY, Plan, how_many, plan, samples_to_score
+from swell.adaptive.priors import StrengthPrior, WeightPrior
+from swell.adaptive.state import State
 from swell.console import say, warn
 from swell.data.gen import open_gen
 from swell.data.source import Source

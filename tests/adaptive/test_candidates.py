@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swell.adapt.candidates import Candidate, alike, candidates
-from swell.adapt.priors import StrengthPrior, WeightPrior
+from swell.adaptive.candidates import Candidate, alike, candidates
+from swell.adaptive.priors import StrengthPrior, WeightPrior
 
 YES = WeightPrior(0.2, 4.2, True, 0.3, "")
 NO = WeightPrior(1.0, None, False, 0.0, "")

@@ -1,0 +1,1 @@
+"""Adaptive inflation: priors, candidates, search and choice. The verb is `swell.adapt`."""
