@@ -55,6 +55,14 @@ def test_a_run_leaves_what_the_contract_names(tmp_path, tiny, real, made):
     assert losses[-1] < losses[0]
 
 
+def test_what_a_kill_left_half_written_is_removed_when_the_run_goes_on(tmp_path, tiny, real):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / ".checkpoint.pt.abc.tmp").write_bytes(b"half")
+    pretrain(tiny, real, out, None, QUIET)
+    assert not list(out.glob(".*.tmp"))
+
+
 def test_ledger_counts_what_was_done(tmp_path, tiny, real, made):
     recipe = replace(tiny, weight=3.0, steps=10)
     ledger = Run(pretrain(recipe, real, tmp_path / "run", made, QUIET)).ledger

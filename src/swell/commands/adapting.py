@@ -44,8 +44,8 @@ class Adapt:
     json_: bool = option("print the result as one JSON object", False)
 
     def __call__(self) -> Result:
-        from swell.adaptive.state import read_state
         from swell.adapting import adapt
+        from swell.adaptive.state import read_state
 
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("json_", "options")}
         run = adapt(**given, method_options=assignments("--options", self.options) or None)

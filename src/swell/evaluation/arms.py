@@ -145,7 +145,7 @@ def _again(path: Path) -> tuple[str, str]:
 
 def _costs(path: Path) -> dict[str, float | None]:
     ledger: Ledger = read_ledger(path / "ledger.json")
-    own, made = ledger.pretraining, (ledger.generator_training, ledger.sampling)
+    own, made = ledger.pretraining, (ledger.generator_training, ledger.sampling, ledger.search)
     records, log = read_metrics(path), path / "run.log"
     if not records:
         raise InputError(f"{path / 'metrics.jsonl'} (no step in it)", "the steps swell logged", "repeat the run")

@@ -35,8 +35,8 @@ COST_COLUMNS = (
     Column("pixels", "pixels", "Pixels of all that went through either.", "count", None),
     Column("memory", "peak memory", "The most memory its process had in use, the probe included; the largest of the "
            "runs.", "bytes", None),
-    Column("generator_seconds", "generator", "Time to train the generator and to sample from it, on top of the rest.",
-           "s", None),
+    Column("generator_seconds", "generator", "Time to train the generator, to sample from it and to search, on top of "
+           "the rest.", "s", None),
     Column("steps", "steps", "How often the optimiser changed the weights.", "count", None),
     Column("epochs", "epochs", "Samples drawn, in multiples of the real samples there were.", better=None),
 )  # fmt: skip

@@ -47,8 +47,8 @@ def scores(evaluation: Mapping[str, Any]) -> dict[str, float]:
 
 
 def costs(ledger: Ledger) -> dict[str, float]:
-    """The cost columns: pre-training, with the generator's training and sampling where there was one."""
-    own, made = ledger.pretraining, (ledger.generator_training, ledger.sampling)
+    """The cost columns: pre-training, with the generator's training and sampling where there was one, and a search."""
+    own, made = ledger.pretraining, (ledger.generator_training, ledger.sampling, ledger.search)
     return {
         "seconds": own.seconds + sum(part.seconds for part in made),
         "flops": own.flops + sum(part.flops for part in made),

@@ -39,6 +39,8 @@ def claimed(out: Path, fresh: bool = False) -> Iterator[None]:
             lock = (out / ".lock").open("w")
         with lock:
             _lock(lock, out)
+            for left in out.glob(".*.tmp"):  # of a process that was killed while it wrote; nobody else writes here now
+                left.unlink()
             try:
                 yield
             except InputError:
