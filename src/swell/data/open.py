@@ -101,7 +101,7 @@ def open_data(
             given = f"layer {layer!r} and batch key {batch_key!r}"
             raise InputError(given, "an .h5ad file or an AnnData for them", "leave them out")
         source = _open(data, labels, size, max_bad, cache, workers, quiet)
-        if prepare != "auto" and source.is_images:
+        if prepare not in ("auto", "none") and source.is_images:
             raise InputError(f"preparation {prepare} of images", "vectors for it", "leave it out")
         if not isinstance(data, Source) and not source.is_images and source.provenance.kind == "real":
             source = _prepared(source, prepare, preparation)
