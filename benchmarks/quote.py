@@ -20,6 +20,15 @@ QUOTED = (
     "methods",
     "patches",
     "emp-ssl-sweep",
+    "masked",
+    "mixed-ae-overhead",
+    "vit-step",
+    "cells",
+    "cells-time",
+    "adapt-regret",
+    "adapt-toy",
+    "adapt-overlap",
+    "adapt-estimated",
     "losses",
     "view-chunk",
     "generators-digits",
@@ -96,7 +105,7 @@ def spread_cell(values: list[float], digits: int = 2) -> str:
 
 def measured_block() -> str:
     entries = [(name, newest(name)) for name in QUOTED]
-    return "\n".join(f"- {entry[1]['claim']} (`{entry[0]}`)" for _, entry in entries if entry)
+    return "\n".join(f"- {entry[1]['claim']} (`{entry[0]}`)" for _, entry in entries if entry and "claim" in entry[1])
 
 
 def methods_block() -> str:
@@ -193,6 +202,52 @@ def patches_block() -> str:
 CELLS_SCORES = {"linear": "logistic regression", "knn": "kNN", "ari": "ARI", "nmi": "NMI"}
 
 
+MASKED = {  # arms of masked.py in words
+    "mae": "MAE",
+    "mixed_ae": "MixedAE",
+    "no_segments": "MixedAE without segment embeddings",
+    "naive": "naive mixing",
+    "simclr": "SimCLR",
+    "from_scratch": "labels alone, from scratch",
+}
+
+
+def masked_block() -> str:
+    entry = newest("masked")
+    if entry is None:
+        return "Not measured yet."
+    folder, result = entry
+    scores = ("linear", "knn", "finetune", "dense_miou", "dense_accuracy")
+    rows = [
+        "| arm | linear | kNN | fine-tuned | mIoU on mosaics | accuracy on mosaics | steps | TFLOP | images | peak GiB |",
+        f"|---|{'---:|' * 9}",
+    ]
+
+    def mean(runs: list[dict[str, Any]], key: str) -> float:
+        return statistics.fmean(run[key] for run in runs)
+
+    arms = {name: runs for name, runs in by_arm(result["rows"]).items() if name in MASKED}
+    for name, runs in sorted(arms.items(), key=lambda item: list(MASKED).index(item[0])):
+        cells = [spread_cell([r[key] for r in runs], 1) if key in runs[0] else "" for key in scores]
+        costs = [""] * 4
+        if "views" in runs[0]:
+            memory = mean(runs, "peak_memory_bytes") / 2**30
+            costs = [f"{mean(runs, key):,.0f}" for key in ("steps", "teraflops", "samples")] + [f"{memory:.1f}"]
+        rows.append(f"| {MASKED[name]} | {' | '.join([*cells, *costs])} |")
+    found = result["rows"].get("baselines", {"baselines": {}, "dense": {}})
+    for name in dict.fromkeys([*found["baselines"], *found["dense"]]):
+        probed, dense = found["baselines"].get(name, {}), found["dense"].get(name, {})
+        cells = [probed.get("linear"), probed.get("knn"), None, dense.get("miou"), dense.get("accuracy")]
+        rows.append(f"| {name.replace('_', ' ')} | {' | '.join('' if c is None else f'{c:.1f}' for c in cells)} |{' |' * 4}")
+    s, most = result["settings"], max(map(len, arms.values()), default=0)
+    told = (
+        f"{s['data']}, {s['backbone']} of width {s['width']:g} with {s['options']['depth']} layers and patches of "
+        f"{s['options']['patch']}, batches of {s['batch']}: as many steps as fit into {s['minutes']:g} minutes of "
+        f"{result['device']}. Fine-tuned on {s['fraction']:.0%} of the labels. Per cent, mean ± sd over at most {most} seeds."
+    )
+    return "\n".join([*rows, "", f"{told} From `{folder}`."])
+
+
 def cells_block() -> str:
     """A table a score and one of costs: arms down, sets across."""
     entry = newest("cells")
@@ -224,13 +279,16 @@ def mean_sd(pair: list[float | None]) -> str:
 
 def ours_line(method: str) -> str:
     """What a method's docstring says of our own measurement."""
-    entry = newest("methods")
-    runs = by_arm(entry[1]["rows"]).get(method, []) if entry else []
-    if entry is None or not runs:
-        return "Ours: not measured yet."
-    s = entry[1]["settings"]
-    knn, linear = (spread_cell([r[key] for r in runs], 1) for key in ("knn", "linear"))
-    return f"Ours, {s['data']}, ResNet-18 at width {s['width']:g}, {s['minutes']:g} minutes on two cores: kNN {knn}, linear {linear}."
+    for result in ("methods", "masked"):
+        entry = newest(result)
+        runs = by_arm(entry[1]["rows"]).get(method, []) if entry else []
+        if entry is None or not runs or "views" not in runs[0]:
+            continue
+        s = entry[1]["settings"]
+        knn, linear = (spread_cell([r[key] for r in runs], 1) for key in ("knn", "linear"))
+        net = f"{'ResNet-18' if s['backbone'] == 'resnet18' else s['backbone']} at width {s['width']:g}"
+        return f"Ours, {s['data']}, {net}, {s['minutes']:g} minutes on two cores: kNN {knn}, linear {linear}."
+    return "Ours: not measured yet."
 
 
 def with_ours(text: str, method: str) -> str:
@@ -250,6 +308,7 @@ def quoted(path: Path, text: str) -> str:
             "measured": measured_block,
         },
         "methods.md": {"short presets": presets_block, "methods table": methods_block, "patches": patches_block},
+        "masked.md": {"masked table": masked_block},
         "diffaug.md": {"cells table": cells_block},
     }[path.name]
     for name, block in blocks.items():
@@ -267,6 +326,7 @@ if __name__ == "__main__":
     files = [
         ROOT / "README.md",
         ROOT / "docs" / "methods.md",
+        ROOT / "docs" / "masked.md",
         ROOT / "docs" / "diffaug.md",
         *sorted((ROOT / "src" / "swell" / "methods").glob("*.py")),
     ]

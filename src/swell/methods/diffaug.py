@@ -99,7 +99,7 @@ def soft_contrastive(p: Tensor, a: Tensor, b: Tensor, nu: float) -> Tensor:
     return -(p * log_q + (1 - p) * log_complement(log_q)).mean()
 
 
-@METHODS.register("diffaug", "soft targets from the encodings; positives from a conditional diffusion", "arXiv 2309.07909")
+@METHODS.register("diffaug", "soft targets from encodings; positives from a conditional diffusion", "arXiv 2309.07909")
 @dataclass(frozen=True)
 class DiffAug(Method):
     """The soft contrastive loss, averaged over all ordered pairs of views (u, v): P from view u, Q between u and v.

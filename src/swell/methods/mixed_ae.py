@@ -14,7 +14,7 @@ without a head, at temperature 0.25 and weight 0.1. The class token, which belon
 and all to it, stays out of the contrast, and goes to the decoder with each image of its group. Segments are learned up
 to their mean, so that a whole image without one, as the encoder is used later, is no stranger to it.
 
-Ours: not measured yet.
+Ours, CIFAR-10, vit_tiny at width 0.5, 4 minutes on two cores: kNN 39.7, linear 47.8.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class MixedAE(Method):
         "small": Preset("adamw", 2e-4, 0.05, 0.01, beta2=0.95),  # as MAE's
         # The paper's: ViT-B/16, batches of 1024 to 4096, 40 epochs of warm-up. Untested by us at that scale.
         "large": Preset("adamw", 1.5e-4, 0.05, 0.05, PAPER_DECODER, beta2=0.95),
-        "short": Preset("adamw", 1e-3, 0.05, 0.05, {"decoder_depth": 2}, beta2=0.95),
+        "short": Preset("adamw", 2.5e-4, 0.05, 0.05, {"decoder_depth": 2}, beta2=0.95),  # benchmarks/masked_rates.py
     }
 
     def __post_init__(self) -> None:
