@@ -238,7 +238,9 @@ def masked_block() -> str:
     for name in dict.fromkeys([*found["baselines"], *found["dense"]]):
         probed, dense = found["baselines"].get(name, {}), found["dense"].get(name, {})
         cells = [probed.get("linear"), probed.get("knn"), None, dense.get("miou"), dense.get("accuracy")]
-        rows.append(f"| {name.replace('_', ' ')} | {' | '.join('' if c is None else f'{c:.1f}' for c in cells)} |{' |' * 4}")
+        rows.append(
+            f"| {name.replace('_', ' ')} | {' | '.join('' if c is None else f'{c:.1f}' for c in cells)} |{' |' * 4}"
+        )
     s, most = result["settings"], max(map(len, arms.values()), default=0)
     told = (
         f"{s['data']}, {s['backbone']} of width {s['width']:g} with {s['options']['depth']} layers and patches of "
