@@ -7,7 +7,7 @@ Published, ImageNet, ViT-B/16: fine-tuned 83.6, linear probe 68.0; ViT-L/16 85.9
 (lightly): fine-tuned 81.3, linear 46.0, kNN 11.2. CIFAR: none in the paper; solo-learn has a setting (ViT-S, patches of
 4, 1000 epochs) without a number.
 
-Ours, CIFAR-10, vit_tiny at width 0.5, 4 minutes on two cores: kNN 38.2, linear 46.8.
+Ours, CIFAR-10, vit_tiny at width 0.5, 4 minutes on two cores: kNN 37.0 ± 1.6, linear 44.3 ± 3.5.
 """
 
 from __future__ import annotations
