@@ -14,7 +14,7 @@ without a head, at temperature 0.25 and weight 0.1. The class token, which belon
 and all to it, stays out of the contrast, and goes to the decoder with each image of its group. Segments are learned up
 to their mean, so that a whole image without one, as the encoder is used later, is no stranger to it.
 
-Ours, CIFAR-10, vit_tiny at width 0.5, 4 minutes on two cores: kNN 39.7, linear 47.8.
+Ours, CIFAR-10, vit_tiny at width 0.5, 4 minutes on two cores: kNN 40.0 ± 0.4, linear 46.9 ± 1.2.
 """
 
 from __future__ import annotations
