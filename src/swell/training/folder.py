@@ -14,7 +14,7 @@ import tomli_w
 
 from swell.data.source import Source
 from swell.errors import InputError
-from swell.files import new_folders, told_as_input_error, write_text
+from swell.files import new_folders, read_json_lines, told_as_input_error, write_text
 from swell.recipes import Recipe, differences, read_recipe
 
 if os.name == "posix":
@@ -132,13 +132,4 @@ class Metrics:
 
 def read_metrics(out: Path) -> list[dict[str, Any]]:
     """All logged steps of a run; a line cut short by a kill is left out."""
-    path = out / "metrics.jsonl"
-    records = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(record, dict) and isinstance(record.get("step"), int):
-            records.append(record)
-    return records
+    return [record for record in read_json_lines(out / "metrics.jsonl") if isinstance(record.get("step"), int)]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from swell.errors import InputError, suggest
-from swell.files import write_text
+from swell.files import read_json_lines, write_text
 from swell.recipes import Recipe
 
 TRAINS = ("encoder", "generator")
@@ -267,13 +267,5 @@ def _strict(value: Any) -> Any:
 
 def read_phase_log(folder: Path) -> list[dict[str, Any]]:
     """The lines of RUN/phases.jsonl; none where the run had no phases, and without what is no such line."""
-    path = folder / "phases.jsonl"
-    records = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(record, dict) and isinstance(record.get("phase"), int) and isinstance(record.get("attempt"), int):
-            records.append(record)
-    return records
+    found = read_json_lines(folder / "phases.jsonl")
+    return [line for line in found if isinstance(line.get("phase"), int) and isinstance(line.get("attempt"), int)]
