@@ -18,7 +18,7 @@ from swell.files import new_folders
 from swell.generators.generate import check_option_names, options_of
 from swell.generators.outside import refuse_label_leak
 from swell.options import assignments
-from swell.recipes import Recipe, check_budget, load_recipe
+from swell.recipes import Recipe, check_budget, composed
 from swell.run import Run
 from swell.training.folder import claimed
 from swell.training.loop import Operation
@@ -80,23 +80,9 @@ def adapt(
     check_option_names(generator, dict(generator_options or {}))
     if count is not None and count < 100:
         raise InputError(f"--count {count}", "at least 100 generated samples", "leave it out for as many as are of use")
-    base = load_recipe(recipe) if isinstance(recipe, str) else recipe
-    for name, value in {"method": method, "backbone": changes.pop("backbone", None)}.items():
-        if value is not None and value != getattr(base, name):  # the recipe's options were for its own
-            base = replace(base, **{name: value, f"{name}_options": {}})
-    if changes.get("method_options"):
-        changes["method_options"] = {**base.method_options, **changes["method_options"]}
-    given = {name: value for name, value in {"seed": seed, **changes}.items() if value is not None}
-    base = replace(base, **given).with_budget(steps=steps, epochs=epochs, minutes=minutes)
-    source = open_data(
-        data,
-        size=size,
-        max_bad=max_bad,
-        quiet=quiet,
-        layer=layer or "",
-        batch_key=batch_key or "",
-        prepare=prepare or "auto",
-    )
+    base = composed(recipe, method=method, seed=seed, **changes)
+    base = base.with_budget(steps=steps, epochs=epochs, minutes=minutes)
+    source = open_data(data, size=size, max_bad=max_bad, quiet=quiet, layer=layer, batch_key=batch_key, prepare=prepare)
     refuse_label_leak(source.provenance, allow_label_leak)
     real = source.unlabelled()
     final = resolved(replace(base, weight=1.0, strength=1.0), real, device)

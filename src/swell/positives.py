@@ -50,15 +50,8 @@ def positives(
     from swell.run import read_ledger
 
     check_seed(seed)
-    source = open_data(
-        data,
-        size=size,
-        max_bad=max_bad,
-        quiet=quiet,
-        layer=layer or "",
-        batch_key=batch_key or "",
-        prepare=prepare or "auto",
-    ).unlabelled()
+    opened = open_data(data, size=size, max_bad=max_bad, quiet=quiet, layer=layer, batch_key=batch_key, prepare=prepare)
+    source = opened.unlabelled()
     refuse_label_leak(source.provenance, allow_label_leak)
     model = _model(str(generator), source, allow_label_leak, seed, device)
     table = _table(codes) if isinstance(codes, (str, Path)) else codes

@@ -14,6 +14,7 @@ from typing import Any
 
 from swell.errors import InputError, suggest
 from swell.files import read_toml
+from swell.options import assignments
 from swell.registry import Registry
 from swell.views.plan import VIEWS, ViewPlan
 
@@ -196,6 +197,26 @@ def load_recipe(name_or_file: str) -> Recipe:
     if name_or_file.endswith(".toml") or os.path.exists(name_or_file):
         return read_recipe(name_or_file)[0]
     return RECIPES[name_or_file]()  # raises, with a suggestion
+
+
+def composed(recipe: str | Recipe, *, method: str | None = None, backbone: str | None = None, **given: Any) -> Recipe:
+    """A recipe (or the one of that name or file), with what is `given` by its fields' names in the place of its own.
+
+    What is None is not given. Options of method and backbone may be text ("patch=4,pool=mean") and are laid over the
+    recipe's, which were for its own method and backbone: another one begins without.
+    """
+    base = load_recipe(recipe) if isinstance(recipe, str) else recipe
+    for name, value in {"method": method, "backbone": backbone}.items():
+        if value is not None and value != getattr(base, name):
+            base = replace(base, **{name: value, f"{name}_options": {}})  # type: ignore[arg-type]
+    changes = {name: value for name, value in given.items() if value is not None}
+    for name in ("method_options", "backbone_options", "generator_options"):
+        if isinstance(changes.get(name), str):
+            changes[name] = assignments(f"--{name.replace('_', '-')}", changes[name])
+    for name in ("method_options", "backbone_options"):
+        if name in changes:
+            changes[name] = {**getattr(base, name), **changes[name]}
+    return replace(base, **changes)
 
 
 def read_recipe(path: Path | str) -> tuple[Recipe, dict[str, str], dict[str, dict[str, Any]]]:

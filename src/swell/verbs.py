@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +18,7 @@ from swell.evaluation.label_free import label_free
 from swell.generators.outside import refuse_label_leak
 from swell.generators.positives import read_manifest
 from swell.ledger import Ledger
-from swell.options import assignments
-from swell.recipes import Recipe, check_budget, check_seed, load_recipe
+from swell.recipes import Recipe, check_budget, check_seed, composed
 from swell.run import Run, read_ledger
 from swell.training.loop import Operation
 from swell.training.loop import pretrain as train
@@ -80,15 +78,7 @@ def generate(
 
     check_budget(steps=steps, minutes=minutes)
     check_seed(seed)
-    source = open_data(
-        data,
-        size=size,
-        max_bad=max_bad,
-        quiet=quiet,
-        layer=layer or "",
-        batch_key=batch_key or "",
-        prepare=prepare or "auto",
-    )
+    source = open_data(data, size=size, max_bad=max_bad, quiet=quiet, layer=layer, batch_key=batch_key, prepare=prepare)
     refuse_label_leak(source.provenance, allow_label_leak)
     origin: dict[str, Any] = {}
     if from_ is None:
@@ -194,36 +184,15 @@ def pretrain(
 
     if not 0 <= checkpoint_seconds < float("inf"):
         raise InputError(f"--checkpoint-seconds {checkpoint_seconds}", "a number from 0 up", "60 is usual")
-    base = load_recipe(recipe) if isinstance(recipe, str) else recipe
-    if method is not None and method != base.method:  # the recipe's settings were for its own method
-        base = replace(base, method=method, method_options={})
-    if backbone is not None and backbone != base.backbone:
-        base = replace(base, backbone=backbone, backbone_options={})
-    given = {"seed": seed, **changes}
-    if isinstance(backbone_options, str):
-        backbone_options = assignments("--backbone-options", backbone_options)
-    if backbone_options:
-        given["backbone_options"] = {**base.backbone_options, **backbone_options}
-    if isinstance(changes.get("generator_options"), str):
-        given["generator_options"] = assignments("--generator-options", changes["generator_options"])
-    if changes.get("method_options"):
-        given["method_options"] = {**base.method_options, **changes["method_options"]}
-    given |= {"weight": _weight(weight), "strength": None if strength is None else strength_number(strength)}
-    final = replace(base, **{key: value for key, value in given.items() if value is not None})
+    given = {"seed": seed, "backbone_options": backbone_options, **changes, "weight": _weight(weight)}
+    given["strength"] = None if strength is None else strength_number(strength)
+    final = composed(recipe, method=method, backbone=backbone, **given)
     final = final.with_budget(steps=steps, epochs=epochs, minutes=minutes, patches=patches, flops=flops)
     if inflate is None and weight is not None:
         raise InputError(
             f"weight {weight} without generated samples", "--inflate GEN beside --weight", "give both or neither"
         )
-    real = open_data(
-        data,
-        size=size,
-        max_bad=max_bad,
-        quiet=quiet,
-        layer=layer or "",
-        batch_key=batch_key or "",
-        prepare=prepare or "auto",
-    )
+    real = open_data(data, size=size, max_bad=max_bad, quiet=quiet, layer=layer, batch_key=batch_key, prepare=prepare)
     refuse_label_leak(real.provenance, allow_label_leak)
     generated, ledger = _generated(inflate, real, allow_label_leak)
     if final.positives not in ("", "neighbours"):  # what it cost to make them is a cost of this run

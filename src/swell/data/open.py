@@ -60,9 +60,9 @@ def open_data(
     cache: Path | str | None = None,
     workers: int | None = None,
     quiet: bool = False,
-    layer: str = "",
-    batch_key: str = "",
-    prepare: str = "auto",
+    layer: str | None = None,
+    batch_key: str | None = None,
+    prepare: str | None = None,
     preparation: Preparation | None = None,
 ) -> Source:
     """Open `data` as a source of images uint8 [N, C, H, W] or vectors float32 [N, D].
@@ -82,9 +82,9 @@ def open_data(
         cache: folder for decoded images; None is $SWELL_CACHE, else ~/.cache/swell.
         workers: decoding threads; None is all cores, or one where pictures are tiny.
         quiet: no progress and no warnings.
-        layer: of an .h5ad or AnnData: which layer holds the values, or raw; "" is X.
+        layer: of an .h5ad or AnnData: which layer holds the values, or raw; None is X.
         batch_key: of the same: the column of obs that tells the batch, within which genes are centred and scaled.
-        prepare: auto (cells as counts, logged or none; anything else as a table), counts, logged, table or none.
+        prepare: counts, logged, table or none; auto or None: cells as counts, logged or none, anything else as a table.
         preparation: do this, learnt before, instead of learning one from `data`.
 
     Raises:
@@ -94,7 +94,7 @@ def open_data(
         raise InputError(f"size {size}", "a side of 1 to 4096 pixels")
     if not 0 <= max_bad <= 1:
         raise InputError(f"max_bad {max_bad}", "a share from 0 to 1")
-    labels = labels or False
+    labels, layer, batch_key, prepare = labels or False, layer or "", batch_key or "", prepare or "auto"
     raw = _open_raw(data, labels, layer or _stored(preparation, "layer"), batch_key or _stored(preparation, "batch"))
     if raw is None:
         if layer or batch_key:
