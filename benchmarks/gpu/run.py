@@ -23,10 +23,13 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from _positives import ARMS, NEEDS, recipe_of
+import _inflation
+import _masked
+import _positives
 
 import swell
 from _common import cifar10, commit, device_line
+from swell.data.gen import write_gen
 from swell.data.source import Provenance, Source
 from swell.evaluation.bag import bag_of_features
 from swell.evaluation.evaluate import evaluate_encoder
@@ -190,17 +193,26 @@ class Bench:
                 found[name] = json.loads(kept.read_text())
         return found
 
-    def pretrained(self, name: str, recipe: Recipe, patches: int = 0) -> dict[str, Any]:
+    def pretrained(
+        self,
+        name: str,
+        recipe: Recipe,
+        patches: int = 0,
+        inflate: Path | None = None,
+        also: Callable[[swell.Run, Source, Source], dict[str, float]] | None = None,
+    ) -> dict[str, Any]:
         """An encoder of the whole training set, left in `name`, probed on the test set; gone on with if it is there."""
         train, test = (Source(*cifar10_part(part, self.tiny)) for part in ("train", "test"))
         if self.tiny:
-            narrow = {"hidden": 32, "outputs": 16}
-            recipe = replace(recipe, width=0.125, batch_size=16, method_options={**recipe.method_options, **narrow})
+            small = {} if recipe.backbone.startswith("vit") else {"width": 0.125}
+            narrow = {} if recipe.method in ("mae", "mixed_ae") else {"hidden": 32, "outputs": 16}
+            recipe = replace(recipe, batch_size=16, method_options={**recipe.method_options, **narrow}, **small)
             recipe = recipe.with_budget(steps=5)
         run = swell.pretrain(
             train.unlabelled(),
             self.out / name,
             recipe=recipe,
+            inflate=inflate,
             device=self.device,
             resume=True,
             quiet=True,
@@ -212,12 +224,15 @@ class Bench:
             bags = [bag_of_features(run.encoder, source.samples, patches) for source in (train, test)]
             bag = probe(bags[0], train.labels, bags[1], test.labels)  # type: ignore[arg-type]
             found |= {f"bag_{key}": 100 * bag[key]["accuracy"] for key in ("knn", "linear")}
+        if also is not None:
+            found |= also(run, train, test)
         minutes, rate, ledger = cost.seconds / 60, cost.views / cost.seconds, run.ledger
         return found | {
             "minutes": minutes,
             "generator_minutes": ledger.generator_training.seconds / 60,
             "sampling_minutes": ledger.sampling.seconds / 60,
             "phases": read_phase_log(run.path),
+            "samples_per_second": (cost.samples_real + cost.samples_generated) / cost.seconds,
             "views_per_second": rate,
             "teraflops_per_second": cost.flops / cost.seconds / 1e12,
             "share_of_peak": cost.flops / cost.seconds / 1e12 / self.matrix_peak(),
@@ -233,7 +248,19 @@ class Bench:
         return self.pretrained("simclr", Recipe(method="simclr", epochs=100, method_options={"temperature": 0.1}))
 
     def positives(self, arm: str) -> dict[str, Any]:
-        return self.pretrained(arm, recipe_of(arm, self.tiny))
+        return self.pretrained(arm, _positives.recipe_of(arm, self.tiny))
+
+    def masked(self, arm: str) -> dict[str, Any]:
+        return self.pretrained(arm, _masked.recipe_of(arm, self.tiny), also=_masked.dense_and_tuned)
+
+    def inflation(self, arm: str) -> dict[str, Any]:
+        """With samples of the generator that `p2-128` left."""
+        made = self.out / "inflate-samples" if _inflation.ARMS[arm][0] else None
+        if made is not None and not (made / "manifest.json").is_file():
+            model = Diffusion.load(self.out / "p2-128.safetensors", self.device)
+            samples = model.sample(200 if self.tiny else _inflation.COUNT, 0)
+            write_gen(made, samples, Provenance("generated", "CIFAR-10 train", "diffusion"))
+        return self.pretrained(arm, _inflation.recipe_of(arm), inflate=made)
 
 
 def cifar10_part(part: str, tiny: bool) -> tuple[np.ndarray, Provenance, np.ndarray, tuple[str, ...]]:
@@ -249,7 +276,9 @@ ITEMS: dict[str, tuple[Callable[[Bench], dict[str, Any]], float]] = {  # the mea
     "p2-128": (Bench.p2_128, 11.5),
     "million": (Bench.million, 5),
     "equal-minutes": (Bench.equal_minutes, 11),
-    **{arm: (partial(Bench.positives, arm=arm), NEEDS) for arm in ARMS},
+    **{arm: (partial(Bench.masked, arm=arm), _masked.NEEDS) for arm in _masked.ARMS},
+    **{arm: (partial(Bench.positives, arm=arm), _positives.NEEDS) for arm in _positives.ARMS},
+    **{arm: (partial(Bench.inflation, arm=arm), _inflation.NEEDS) for arm in _inflation.ARMS},
 }
 
 
