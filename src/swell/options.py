@@ -15,9 +15,12 @@ def argument(text: str, nargs: str | None = None) -> Any:
     return field(metadata={"help": text, "positional": True, "nargs": nargs})
 
 
-def option(text: str, default: Any = MISSING, shown: str = "none") -> Any:
-    """An option; without a default it must be given. `shown` says in words what a default of None comes to."""
-    metadata = {"help": text, "positional": False, "shown": shown}
+def option(text: str, default: Any = MISSING, shown: str = "none", many: bool = False) -> Any:
+    """An option; without a default it must be given. `shown` says in words what a default of None comes to.
+
+    One of `many`, a field of type Sequence[...], may be given several times.
+    """
+    metadata = {"help": text, "positional": False, "shown": shown, "many": many}
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
 
@@ -54,6 +57,13 @@ def parser_of(name: str, command: Any) -> Parser:
         if kinds[0] is bool:
             parser.add_argument(flag, dest=f.name, action="store_true", help=f"{text} (default: off)")
             continue
+        if f.metadata["many"]:
+            text = f"{text}; may be given several times (default: {f.metadata['shown']})"
+            metavar = _metavar(f.name, kinds[0])
+            parser.add_argument(
+                flag, dest=f.name, metavar=metavar, type=kinds[0], action="append", default=[], help=text
+            )
+            continue
         required = f.default is MISSING
         shown = "required" if required else f"default: {f.metadata['shown'] if f.default is None else f.default}"
         parser.add_argument(
@@ -75,6 +85,7 @@ def _metavar(name: str, kind: type) -> str:
         "inflate": "GEN",
         "masks": "PATH",
         "test_masks": "PATH",
+        "ood": "DATA",
         "recipe": "NAME|FILE",
     }.get(name, "NAME")
 

@@ -8,6 +8,8 @@ and every thread and process it starts inherits that: workers must call `free_co
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _CORES = "SWELL_CORES"  # the cores this process was started with; in the environment, so that spawned workers know
 _OWN = ("OMP_NUM_THREADS", "OMP_PROC_BIND", "OMP_PLACES", "OMP_WAIT_POLICY", "GOMP_CPU_AFFINITY", "GOMP_SPINCOUNT")
@@ -44,3 +46,18 @@ def start_worker(threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
+
+
+@contextmanager
+def unbound() -> Iterator[None]:
+    """Processes started in the block do not inherit the binding of this one's threads, or all would share its first
+    core."""
+    old = os.environ.get("OMP_PROC_BIND")
+    os.environ["OMP_PROC_BIND"] = "false"
+    try:
+        yield
+    finally:
+        if old is None:
+            del os.environ["OMP_PROC_BIND"]
+        else:
+            os.environ["OMP_PROC_BIND"] = old

@@ -5,9 +5,10 @@ import pytest
 
 from swell.data import open_data
 from swell.data.columns import Table
-from swell.data.tables import EMPTY, open_csv, open_frame, open_parquet, write_parquet
+from swell.data.tables import EMPTY, open_csv, open_frame, open_parquet
 from swell.errors import InputError
 
+PYARROW = ("pyarrow", "pyarrow.parquet")
 TEXT = """id,width,doors,colour,label
 a1,1.5,4,red,cat
 a2,,2,blue,dog
@@ -149,8 +150,9 @@ def test_labels_that_are_not_there(csv, tmp_path):
 
 
 def test_damaged_parquet(tmp_path):
-    pytest.importorskip("pyarrow", reason="needs the extra parquet")
-    write_parquet(tmp_path / "x.parquet", np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32))
+    pyarrow, parquet = (pytest.importorskip(name, reason="needs the extra parquet") for name in PYARROW)
+    rows = np.random.default_rng(0).normal(size=(4, 30)).astype(np.float32)
+    parquet.write_table(pyarrow.table({f"feature_{j}": rows[j] for j in range(4)}), tmp_path / "x.parquet")
     source = open_data(tmp_path / "x.parquet")
     assert source.preparation.features == tuple(f"feature_{j}" for j in range(4))
     content = (tmp_path / "x.parquet").read_bytes()

@@ -37,7 +37,7 @@ def test_runs_that_differ_in_their_seed_are_one_arm_with_mean_and_sd(run):
     assert arms["dcl"]["scores"]["linear"]["sd"] is None
     assert arms["simclr"]["costs"] == pytest.approx(
         {"seconds": 10, "flops": 1e9, "views": 1280, "forwards": 1280, "teacher_forwards": 0, "pixels": 81920,
-         "samples": 640, "samples_generated": 0, "generator_seconds": 0, "memory": 2**20, "steps": 10, "epochs": 2}
+         "samples": 640, "samples_generated": 0, "generator_seconds": 0, "generator_flops": 0, "memory": 2**20, "steps": 10, "epochs": 2}
     )  # fmt: skip
     assert arms["simclr"]["label_free"] == {"rankme": {"mean": 12.0, "sd": 0.0}}
     assert [(row["arm"], row["seed"], row["path"]) for row in result["runs"]] == [
@@ -152,7 +152,7 @@ def test_a_budget_that_is_asked_for_must_be_equal(run):
     for budget, says in (("flops", "dcl had 3.1 times the FLOPs of simclr"), ("teacher_forwards", "no run had any")):
         with pytest.raises(InputError, match=says) as error:
             compare_runs(paths, budget=budget)
-        assert "equal here: views, samples, forwards, pixels" in str(error.value)
+        assert "equal here: views, samples, forwards, pixels, steps" in str(error.value)
     teacher = [run("c"), run("d", method="dcl", costs={"teacher_forwards": 1280})]
     with pytest.raises(InputError, match="simclr had no teacher forwards, dcl 1,280"):
         compare_runs(teacher, budget="teacher_forwards")
@@ -343,3 +343,37 @@ def test_the_size_of_an_epoch_may_be_unknown(run):
     paths = [run("a"), run("b", method="dcl")]
     (paths[1] / "run.log").unlink()
     assert [arm["costs"]["epochs"] for arm in compare_runs(paths)["arms"]] == [2, None]
+
+
+def test_what_is_clear_is_so_after_holms_correction_for_all_pairs(run):
+    """Three arms a little apart from one another, each pair clear by itself at 0.02 to 0.04, none of them after all."""
+    a, b, c = [0.70, 0.75, 0.80], [0.724, 0.771, 0.835], [0.752, 0.785, 0.862]
+    pairs = compare_runs(arms_of(run, simclr=a, dcl=b, byol=c))["pairs"]
+    by_hand = {frozenset((p["a"], p["b"])): p["p"] for p in pairs}
+    scores = {"simclr": a, "dcl": b, "byol": c}
+    for names, p in by_hand.items():
+        x, y = (scores[name] for name in names)
+        assert p == pytest.approx(stats.ttest_rel(x, y).pvalue)
+    ordered = sorted(pairs, key=lambda pair: pair["p"])
+    assert all(pair["p"] < 0.05 for pair in ordered)
+    assert [pair["p_holm"] for pair in ordered] == pytest.approx(
+        [3 * ordered[0]["p"], max(3 * ordered[0]["p"], 2 * ordered[1]["p"]),
+         max(3 * ordered[0]["p"], 2 * ordered[1]["p"], ordered[2]["p"])]
+    )  # fmt: skip
+    assert [pair["clear"] for pair in ordered] == [pair["p_holm"] < 0.05 for pair in ordered]
+    assert not any(pair["clear"] for pair in ordered)
+
+
+def test_patches_are_views_and_steps_are_a_budget_too(run):
+    paths = [run("a"), run("b", method="dcl", costs={"flops": 3e9, "seconds": 20})]
+    assert compare_runs(paths, budget="patches")["basis"] == "views"
+    assert compare_runs(paths, budget="steps")["basis"] == "steps"
+
+
+def test_arms_may_be_named_whatever_their_recipes_are(run):
+    paths = [run("a"), run("b"), run("c", seed=1), run("d", seed=1)]  # twice the same recipe and seed
+    result = compare_runs(paths, named=["x", "y", "x", "y"], chosen_from=("steps",))
+    assert {arm["name"]: arm["n"] for arm in result["arms"]} == {"x": 2, "y": 2}
+    assert result["basis"] == "steps"
+    with pytest.raises(InputError, match="the same recipe and seed"):
+        compare_runs(paths, named=["x", "x", "x", "y"])

@@ -1,10 +1,9 @@
-"""`swell evaluate`, `swell embed` and `swell compare`: what encoders are good for."""
+"""`swell evaluate` and `swell embed`: what encoders are good for."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 
 from swell.commands import Result
 from swell.options import argument, option
@@ -15,10 +14,20 @@ class Evaluate:
     """Probe a frozen encoder on labelled DATA: kNN, linear, few labels, clusters, and the baselines beside it."""
 
     run: str = argument("RUN folder")
-    data: str = argument("labelled data to probe with")
-    test: str | None = option("labelled test data; else a fixed part of DATA", None)
-    labels: str | None = option("key of the labels: an array of an .npz, a column of a table or of obs", None)
+    data: Sequence[str] = argument("labelled data to probe with; further ones are for transfer", nargs="+")
+    test: Sequence[str] = option("labelled test data of the first DATA, then of the next; - for a part of DATA", (),
+                                 "their own test split, or a fixed part", many=True)  # fmt: skip
+    labels: Sequence[str] = option("key of the labels, an array of an .npz or a column of a table or obs: of all DATA, "
+                                   "or of each; - for the usual", (), "labels, label or y", many=True)  # fmt: skip
     no_baselines: bool = option("leave out pixels, PCA and a random encoder", False)
+    retrieval: bool = option("also retrieval: mean average precision and recall at 1, 5 and 10", False)
+    few_labels: str | None = option(
+        "also the linear probe with shares of the labels, or so many a class: 1%,10%,5", None
+    )
+    corruptions: bool = option("also the probe on test samples with noise, blur, less contrast, pixels", False)
+    full: bool = option("all three of these, few labels being 1%,10%", False)
+    ood: Sequence[str] = option("data of another kind, to be told from the test samples by the distance to DATA", (),
+                                many=True)  # fmt: skip
     patches: int | None = option("also probe the mean features of this many patches of each sample", None)
     patch_mode: str | None = option("grid (the same patches every time) or random", None, "grid")
     draws: int | None = option("draws of random patches, for their sd", None, "5")
@@ -34,52 +43,22 @@ class Evaluate:
     json_: bool = option("print the result as one JSON object", False)
 
     def __call__(self) -> Result:
+        from swell.evaluation.few_labels import BUDGETS
         from swell.report.evaluate_text import summary
         from swell.run import Run
 
-        run, own = Run(self.run), ("run", "data", "labels", "no_baselines", "json_")
+        tests: list[str | None] = [None if path == "-" else path for path in self.test] or [None]
+        run, own = Run(self.run), ("run", "data", "test", "labels", "no_baselines", "full", "json_")
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in own}
-        result = run.evaluate(self.data, labels=self.labels or True, baselines=not self.no_baselines, **given)
-        return result, summary(result, run.path)
-
-
-@dataclass(frozen=True)
-class Embed:
-    """Write the features of DATA to a file: .npz, .parquet, or an .h5ad that is DATA with them in obsm["X_swell"]."""
-
-    run: str = argument("RUN folder")
-    data: str = argument("what to encode")
-    out: str = option("file to write, ending in .npz, .parquet or .h5ad")
-    patches: int | None = option("mean features of this many patches of each sample", None, "the whole sample")
-    patch_mode: str | None = option("grid (the same patches every time) or random", None, "grid")
-    json_: bool = option("print the result as one JSON object", False)
-
-    def __call__(self) -> Result:
-        from swell.verbs import embed
-
-        shape = embed(self.run, self.data, self.out, patches=self.patches, patch_mode=self.patch_mode)
-        return {"out": self.out, "shape": list(shape)}, f"features [{shape[0]:,}, {shape[1]}] in {self.out}"
-
-
-@dataclass(frozen=True)
-class Compare:
-    """Compare evaluated RUN folders at equal budget: accuracy, costs and ranks that chance does not explain."""
-
-    runs: Sequence[str] = argument("RUN folders; those that differ in their seed only are one arm", nargs="+")
-    out: str = option("folder for compare.json, table.md and report.html")
-    by: str = option("score to rank by: linear, knn, few_shot_1, few_shot_10, dense or finetune", "linear")
-    budget: str | None = option(
-        "what must be equal: seconds, flops, views, samples, forwards, teacher_forwards or pixels", None, "what is"
-    )
-    across_data: bool = option("accept runs that were pre-trained on different data", False)
-    force: bool = option("replace an earlier comparison in --out", False)
-    json_: bool = option("print the result as one JSON object", False)
-
-    def __call__(self) -> Result:
-        from swell.report.compare_text import summary
-        from swell.verbs import compare
-
-        result = compare(
-            self.runs, self.out, by=self.by, budget=self.budget, across_data=self.across_data, force=self.force
+        if self.full:
+            given |= {"retrieval": True, "corruptions": True, "few_labels": self.few_labels or BUDGETS}
+        result = run.evaluate(
+            self.data[0],
+            tests[0],
+            [True if key == "-" else key for key in self.labels] or True,
+            transfer=self.data[1:],
+            transfer_tests=tests[1:],
+            baselines=not self.no_baselines,
+            **given,
         )
-        return result, summary(result, Path(self.out))
+        return result, summary(result, run.path)

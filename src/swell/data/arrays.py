@@ -86,7 +86,7 @@ def from_array(
         raise InputError(f"{origin}: shape {list(a.shape)}", "[N, D], [N, H, W], [N, H, W, C] or [N, C, H, W]")
     if len(a) < 2:
         raise InputError(f"{origin}: {len(a)} samples", "at least 2")
-    samples = _vectors(a, origin) if a.ndim == 2 else _images(_channels_first(a, origin), origin)
+    samples = vectors(a, origin) if a.ndim == 2 else _images(channels_first(a, origin), origin)
     source = Source(samples, Provenance("real", origin))
     if labels is not None:
         codes, classes = encode_labels(labels, origin)
@@ -94,7 +94,7 @@ def from_array(
     return resized(source, size)
 
 
-def _channels_first(a: np.ndarray, origin: str) -> np.ndarray:
+def channels_first(a: np.ndarray, origin: str) -> np.ndarray:
     """`a` as a view [N, C, H, W]."""
     if a.ndim == 3:
         h, w = a.shape[1:]
@@ -116,7 +116,8 @@ def _channels_first(a: np.ndarray, origin: str) -> np.ndarray:
     )
 
 
-def _vectors(a: np.ndarray, origin: str) -> np.ndarray:
+def vectors(a: np.ndarray, origin: str) -> np.ndarray:
+    """`a` [N, D] as float32. Raises InputError for NaN and infinite values."""
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is reported as such
         vectors = np.ascontiguousarray(a, dtype=np.float32)
     _require_finite(vectors, origin)
@@ -139,6 +140,15 @@ def _images(a: np.ndarray, origin: str) -> np.ndarray:
     """[N, C, H, W] of any number type to contiguous uint8 0..255."""
     if a.dtype == np.uint8:
         return np.ascontiguousarray(a)
+    unit = unit_range(a, origin)
+    out = np.empty(a.shape, np.uint8)
+    for i in range(0, len(a), _CHUNK):
+        out[i : i + _CHUNK] = as_bytes(a[i : i + _CHUNK], unit)
+    return out
+
+
+def unit_range(a: np.ndarray, origin: str) -> bool:
+    """Whether image values lie in [0, 1] rather than in 0..255; raises InputError where they do neither."""
     if a.dtype.kind == "f":
         _require_finite(a, origin)
     low, high = a.min(), a.max()
@@ -148,12 +158,12 @@ def _images(a: np.ndarray, origin: str) -> np.ndarray:
             "0..255 or floats in [0, 1]",
             "scale them, or give vectors as [N, D]",
         )
-    unit = a.dtype.kind == "b" or (a.dtype.kind == "f" and high <= 1)
-    out = np.empty(a.shape, np.uint8)
-    for i in range(0, len(a), _CHUNK):
-        rows = a[i : i + _CHUNK]
-        out[i : i + _CHUNK] = np.rint(rows.astype(np.float32) * 255 if unit else rows)
-    return out
+    return a.dtype.kind == "b" or bool(a.dtype.kind == "f" and high <= 1)
+
+
+def as_bytes(rows: np.ndarray, unit: bool) -> np.ndarray:
+    """Image values as uint8: times 255 where they are `unit`, rounded."""
+    return np.rint(rows.astype(np.float32) * 255 if unit else rows).astype(np.uint8)
 
 
 def resized(source: Source, size: int | None) -> Source:
@@ -202,14 +212,20 @@ def encode_labels(labels: np.ndarray, origin: str) -> tuple[np.ndarray, list[str
 
 def open_npy(path: Path, size: int | None = None) -> Source:
     """A source from a .npy file; raises InputError for anything that is not a plain array."""
-    with _told(path):
-        a = np.load(path, mmap_mode="r", allow_pickle=False)
-        if not isinstance(a, np.ndarray):
-            raise ValueError("a zip archive; name it .npz")
+    a = mapped(path)
     source = from_array(a, str(path), size=size)
     if np.shares_memory(source.samples, a):  # never stay mapped on a file that may be overwritten under us
         return Source(np.array(source.samples), source.provenance)
     return source
+
+
+def mapped(path: Path) -> np.ndarray:
+    """A .npy file as an array that stays on disk until it is read; raises InputError as `open_npy` does."""
+    with _told(path):
+        a = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(a, np.ndarray):
+            raise ValueError("a zip archive; name it .npz")
+    return a
 
 
 def open_npz(path: Path, labels: bool | str = False, size: int | None = None) -> Source:

@@ -55,6 +55,7 @@ class Decoded(NamedTuple):
     samples: np.ndarray  # uint8 [N, C, S, S]
     bad: list[tuple[int, str]]  # (index in the listing, reason) of the others
     fingerprint: str  # "" when it has not been computed
+    blob: Path | None = None  # the file the samples are mapped from
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ class DecodedCache:
         )
         if lasting:  # else the blob stays without an index and is written anew next time
             self._try_write(path, index)
-        return Decoded(samples, bad, fingerprint)
+        return Decoded(samples, bad, fingerprint, blob)
 
     def _content(self, digests: Iterable[bytes]) -> str:
         return _hash(self.names, *(digest.hex() for digest in digests))  # `names` stands for the paths
@@ -186,7 +187,7 @@ class DecodedCache:
         except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError):  # what a damaged header causes
             whole = False
         if whole:
-            return Decoded(samples, index.bad, index.fingerprint)
+            return Decoded(samples, index.bad, index.fingerprint, blob)
         if not self.quiet:
             warn(f"the decoded images in {blob} are damaged; decoding again")
         _remove(path)

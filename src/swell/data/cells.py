@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from scipy.sparse import csr_array
 
-__all__ = ["is_anndata", "open_anndata", "open_h5ad", "write_h5ad"]
+__all__ = ["canonical", "column", "features_added", "h5py_or_told", "index_of", "is_anndata", "keys_of", "named",
+           "open_anndata", "open_h5ad", "place_of", "read", "told", "write_h5ad"]  # fmt: skip
 
 _UNREADABLE = (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, IndexError, OverflowError,
                MemoryError)  # fmt: skip
@@ -62,21 +63,21 @@ def open_h5ad(path: Path, labels: bool | str = False, layer: str = "", batch: st
         InputError: anything that is no whole .h5ad file, and columns or layers that are not there.
     """
     h5py = h5py_or_told()
-    with _told(path), h5py.File(path, "r") as file:
+    with told(path), h5py.File(path, "r") as file:
         if "obs" not in file or "var" not in file:
             raise ValueError("no obs and var in it")
         if not isinstance(file["obs"], h5py.Group):
             raise ValueError("written by anndata before 0.7")
-        place, var = _place(path, file, layer)
+        place, var = place_of(path, file, layer)
         values = _matrix(place)
-        names, cells = _column(file[var], _index(file[var])), len(_column(file["obs"], _index(file["obs"])))
+        names, cells = column(file[var], index_of(file[var])), len(column(file["obs"], index_of(file["obs"])))
         if values.shape != (cells, len(names)):
             raise ValueError(f"{values.shape[0]} x {values.shape[1]} values for {cells} cells and {len(names)} genes")
-        chosen = _column(file[var], "highly_variable") if "highly_variable" in file[var] else None
+        chosen = column(file[var], "highly_variable") if "highly_variable" in file[var] else None
         obs = file["obs"]
-        keys = _keys(obs)
-        y = _column(obs, _label_key(str(path), keys, labels)) if labels else None
-        batches = _column(obs, _key(str(path), keys, batch)) if batch else None
+        keys = keys_of(obs)
+        y = column(obs, _label_key(str(path), keys, labels)) if labels else None
+        batches = column(obs, named(str(path), keys, batch)) if batch else None
         others = (*(["raw"] if "raw" in file else []), *file.get("layers", ()))
     return _raw(str(path), values, names, y, batches, chosen, layer, batch, others)
 
@@ -103,7 +104,7 @@ def open_anndata(adata: AnnData, labels: bool | str = False, layer: str = "", ba
     matrix = canonical(values, origin) if issparse(values) else _numbers(np.asarray(values))
     columns = [str(c) for c in adata.obs.columns]
     y = _words(adata.obs[_label_key(origin, columns, labels)], origin) if labels else None
-    batches = _words(adata.obs[_key(origin, columns, batch)], origin) if batch else None
+    batches = _words(adata.obs[named(origin, columns, batch)], origin) if batch else None
     var = held.var
     chosen = np.asarray(var["highly_variable"]) if "highly_variable" in var else None
     others = (*([] if adata.raw is None else ["raw"]), *adata.layers)
@@ -123,7 +124,7 @@ def canonical(matrix: Any, origin: str) -> csr_array:
     made = csr_array(matrix, copy=True)
     if made.dtype.kind in "bf" and made.dtype != np.float64:
         made = made.astype(np.float32)
-    with _told(origin):
+    with told(origin):
         made.check_format(full_check=True)
         made.sum_duplicates()
     return made
@@ -153,7 +154,7 @@ def _raw(
 
 
 @contextlib.contextmanager
-def _told(path: Path | str) -> Iterator[None]:
+def told(path: Path | str) -> Iterator[None]:
     """Turn whatever HDF5 and NumPy say about a damaged file into one InputError."""
     try:
         yield
@@ -167,7 +168,7 @@ def _told(path: Path | str) -> Iterator[None]:
         ) from None
 
 
-def _place(path: Path, file: h5py.File, layer: str) -> tuple[Any, str]:
+def place_of(path: Path, file: h5py.File, layer: str) -> tuple[Any, str]:
     """The matrix asked for, and the group of its genes."""
     if layer == "raw":
         if "raw" not in file:
@@ -189,11 +190,11 @@ def _matrix(place: Any) -> np.ndarray | csr_array:
 
     kind = str(place.attrs.get("encoding-type", "array"))
     if kind == "array":
-        return _numbers(_read(place))
+        return _numbers(read(place))
     if kind not in ("csr_matrix", "csc_matrix"):
         raise ValueError(f"a matrix stored as {kind}")
     rows, columns = (int(n) for n in place.attrs["shape"])
-    data, indices, pointers = (_read(place[name]) for name in ("data", "indices", "indptr"))
+    data, indices, pointers = (read(place[name]) for name in ("data", "indices", "indptr"))
     lines, across = (rows, columns) if kind == "csr_matrix" else (columns, rows)
     if any(a.ndim != 1 or a.dtype.kind not in "iu" for a in (indices, pointers)) or data.ndim != 1:
         raise ValueError("a sparse matrix whose indices are no whole numbers")
@@ -207,7 +208,7 @@ def _matrix(place: Any) -> np.ndarray | csr_array:
     return canonical(made((data, indices, pointers), shape=(rows, columns)), place.name)
 
 
-def _read(place: Any) -> np.ndarray:
+def read(place: Any) -> np.ndarray:
     """All of a dataset; one that lies in another file or claims more than its bytes can hold is refused."""
     size = int(np.prod(place.shape, dtype=np.float64)) * place.dtype.itemsize
     if place.external or place.is_virtual:
@@ -231,30 +232,30 @@ def _numbers(a: np.ndarray) -> np.ndarray:
     return a
 
 
-def _index(frame: Any) -> str:
+def index_of(frame: Any) -> str:
     return str(frame.attrs["_index"])
 
 
-def _keys(frame: Any) -> list[str]:
-    return [name for name in frame if name != _index(frame)]
+def keys_of(frame: Any) -> list[str]:
+    return [name for name in frame if name != index_of(frame)]
 
 
-def _column(frame: Any, key: str) -> np.ndarray:
+def column(frame: Any, key: str) -> np.ndarray:
     """A column of obs or var [N]: numbers, booleans or words; cells without a value are refused."""
     import h5py
 
     place = frame[key]
     if isinstance(place, h5py.Dataset):
-        return _read(place)
+        return read(place)
     if "codes" in place:  # categories
-        codes, words = _read(place["codes"]), _read(place["categories"])
+        codes, words = read(place["codes"]), read(place["categories"])
         if codes.dtype.kind not in "iu" or (len(codes) and int(codes.max()) >= len(words)):
             raise ValueError(f"column {key!r} with categories that are not there")
         _require_none_missing(codes < 0, key)
         return words[codes.astype(np.int64)]
     if "mask" in place:  # numbers, booleans or words of which some may be missing
-        _require_none_missing(_read(place["mask"]).astype(bool), key)
-        return _read(place["values"])
+        _require_none_missing(read(place["mask"]).astype(bool), key)
+        return read(place["values"])
     raise ValueError(f"column {key!r} stored as {place.attrs.get('encoding-type')}")
 
 
@@ -272,7 +273,7 @@ def _words(column: Any, origin: str) -> np.ndarray:
     return values if values.dtype.kind in "buif" else values.astype(str)
 
 
-def _key(origin: str, keys: list[str], wanted: str) -> str:
+def named(origin: str, keys: list[str], wanted: str) -> str:
     if wanted not in keys:
         raise InputError(f"{origin}: no column {wanted!r} in obs", "a column", suggest(wanted, keys) if keys else "")
     return wanted
@@ -280,7 +281,7 @@ def _key(origin: str, keys: list[str], wanted: str) -> str:
 
 def _label_key(origin: str, keys: list[str], labels: bool | str) -> str:
     if isinstance(labels, str):
-        return _key(origin, keys, labels)
+        return named(origin, keys, labels)
     found = [key for key in LABEL_KEYS if key in keys]
     if not found:
         given = f"{origin}: no labels under {' or '.join(LABEL_KEYS)} in obs"
@@ -288,9 +289,11 @@ def _label_key(origin: str, keys: list[str], labels: bool | str) -> str:
     return found[0]
 
 
-def write_h5ad(path: Path, source: Path, features: np.ndarray, about: Mapping[str, Any]) -> None:
-    """A copy of the .h5ad file `source` as `path` with obsm["X_swell"] float32 [N, F] and uns["swell"]; nothing else
-    is touched.
+@contextlib.contextmanager
+def features_added(path: Path, source: Path, shape: tuple[int, int], about: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield an array to fill, float32 `shape` [N, F]: obsm["X_swell"] of a copy of the .h5ad file `source` as `path`.
+
+    uns["swell"] is written too; nothing else is touched. The copy appears when the block succeeds.
 
     Args:
         about: words and numbers of one level, what uns["swell"] holds.
@@ -305,16 +308,29 @@ def write_h5ad(path: Path, source: Path, features: np.ndarray, about: Mapping[st
     h5py = h5py_or_told()
     with atomic_path(path) as temporary:
         shutil.copyfile(source, temporary)
-        with _told(source), h5py.File(temporary, "r+") as file:
-            if len(_column(file["obs"], _index(file["obs"]))) != len(features):
-                raise ValueError(f"not the {len(features):,} cells that were encoded")
-            obsm, uns = (_mapping(file, name) for name in ("obsm", "uns"))
-            _replace(obsm, "X_swell", features, "array")
-            if "swell" in uns:
-                del uns["swell"]
-            own = _mapping(uns, "swell")
-            for name, value in about.items():
-                _replace(own, name, value, "string" if isinstance(value, str) else "numeric-scalar")
+        with told(source):
+            opened = h5py.File(temporary, "r+")
+        with opened as file:
+            with told(source):
+                if len(column(file["obs"], index_of(file["obs"]))) != shape[0]:
+                    raise ValueError(f"not the {shape[0]:,} cells that were encoded")
+                obsm, uns = (_mapping(file, name) for name in ("obsm", "uns"))
+                if "X_swell" in obsm:
+                    del obsm["X_swell"]
+                place = obsm.create_dataset("X_swell", shape, "float32")
+                place.attrs["encoding-type"], place.attrs["encoding-version"] = "array", "0.2.0"
+                if "swell" in uns:
+                    del uns["swell"]
+                own = _mapping(uns, "swell")
+                for name, value in about.items():
+                    _replace(own, name, value, "string" if isinstance(value, str) else "numeric-scalar")
+            yield place  # what goes wrong from here on is not the file's doing
+
+
+def write_h5ad(path: Path, source: Path, features: np.ndarray, about: Mapping[str, Any]) -> None:
+    """`features_added` of features float32 [N, F] that are there already."""
+    with features_added(path, source, (features.shape[0], features.shape[1]), about) as place:
+        place[:] = features
 
 
 def _mapping(parent: Any, name: str) -> Any:

@@ -9,7 +9,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -154,13 +154,36 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
     return manifest
 
 
+class Shards(NamedTuple):
+    """What the manifest of a GEN folder says, checked."""
+
+    provenance: Provenance
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    total: int
+
+
 def open_gen(path: Path | str) -> Source:
     """The samples of a GEN folder, every checksum verified, in memory.
 
     Raises InputError, naming the shard, when one is missing, altered, cut short or holds anything but plain
     numbers.
     """
-    path = Path(path)
+    found, shards = gen_shards(Path(path))
+    try:
+        samples = np.empty((found.total, *found.shape), found.dtype)
+    except (MemoryError, ValueError):
+        given = f"{path}/manifest.json ({found.total:,} samples {list(found.shape)})"
+        raise InputError(given, "as many as fit in memory", _AGAIN) from None
+    first = 0
+    for shard in shards:
+        samples[first : first + len(shard)] = shard
+        first += len(shard)
+    return Source(samples, found.provenance)
+
+
+def gen_shards(path: Path) -> tuple[Shards, Iterator[np.ndarray]]:
+    """The samples of a GEN folder shard by shard; raises as `open_gen` does, of a shard when its turn comes."""
     manifest = read_manifest(path)
     try:
         shape, dtype, count = (
@@ -193,14 +216,8 @@ def open_gen(path: Path | str) -> Source:
             "generated samples, as many as the shards hold",
             _AGAIN,
         )
-    try:
-        samples = np.empty((count, *shape), dtype)
-    except (MemoryError, ValueError):
-        given = f"{path}/manifest.json ({count:,} samples {list(shape)})"
-        raise InputError(given, "as many as fit in memory", _AGAIN) from None
-    for name, first, rows, digest in shards:
-        samples[first : first + rows] = _read_shard(path / name, digest, (rows, *shape), dtype)
-    return Source(samples, provenance)
+    parts = (_read_shard(path / name, digest, (rows, *shape), dtype) for name, _, rows, digest in shards)
+    return Shards(provenance, shape, dtype, count), parts
 
 
 _AGAIN = "copy the folder again, or make it again with `swell generate --force`"

@@ -236,13 +236,7 @@ def _open_folder(
     root: Path, labels: bool, size: int | None, max_bad: float, where: Path, workers: int | None, quiet: bool
 ) -> Source:
     listed_at = time.time_ns()
-    files, others = list_images(root)
-    if not files:
-        raise InputError(
-            f"{root} holds no images ({others:,} other files)",
-            "JPEG, PNG, WebP, BMP or TIFF files",
-            "check the folder",
-        )
+    files = listing(root)
     kept = DecodedCache(where, root, files, size, listed_at, quiet)
     decoded = kept.find()
     if decoded is None and kept.worth_hashing():
@@ -253,9 +247,9 @@ def _open_folder(
             decoded = kept.find_content(_counted(parts, bar))
     if decoded is None:
         decoded = _decode(root, files, size, max_bad, kept, workers, quiet)
-    _check_bad(root, files, decoded.bad, max_bad)
+    check_bad(root, files, decoded.bad, max_bad)
     bad = {i for i, _ in decoded.bad}
-    skipped = tuple(_told(files[i], reason) for i, reason in decoded.bad)
+    skipped = tuple(told(files[i], reason) for i, reason in decoded.bad)
     if skipped and not quiet:
         warn(f"{len(skipped):,} of {len(files):,} files left out, the first {skipped[0]}")
     source = Source(decoded.samples, Provenance("real", str(root)), skipped=skipped)
@@ -265,6 +259,18 @@ def _open_folder(
     if decoded.fingerprint:
         object.__setattr__(source, "_fingerprint", decoded.fingerprint)
     return source
+
+
+def listing(root: Path) -> list[ImageFile]:
+    """The image files of a folder, sorted. Raises InputError where there is none."""
+    files, others = list_images(root)
+    if not files:
+        raise InputError(
+            f"{root} holds no images ({others:,} other files)",
+            "JPEG, PNG, WebP, BMP or TIFF files",
+            "check the folder",
+        )
+    return files
 
 
 def _decode(
@@ -290,7 +296,7 @@ def _decode(
                     headers.append(header)
                 if i % 1000 == 0:
                     bar.update(i)
-        _check_bad(root, files, bad, max_bad)
+        check_bad(root, files, bad, max_bad)
         side = size or automatic_size(headers)
         channels = 1 if all(h.grey for h in headers) else 3
         pixels = int(np.median([h.width * h.height for h in headers]))
@@ -317,9 +323,10 @@ def _counted(parts: Iterator[list[bytes]], bar: Progress) -> Iterator[bytes]:
         bar.update(done)
 
 
-def _check_bad(root: Path, files: list[ImageFile], bad: list[tuple[int, str]], max_bad: float) -> None:
+def check_bad(root: Path, files: list[ImageFile], bad: list[tuple[int, str]], max_bad: float) -> None:
+    """Raises InputError where more than the share `max_bad` of all files is unreadable, or every file."""
     if len(bad) > max_bad * len(files) or len(bad) == len(files):
-        first = "; ".join(_told(files[i], reason) for i, reason in bad[:3])
+        first = "; ".join(told(files[i], reason) for i, reason in bad[:3])
         raise InputError(
             f"{root}: {len(bad):,} of {len(files):,} images are unreadable ({first})",
             f"at most {max_bad:.1%} of them",
@@ -327,7 +334,7 @@ def _check_bad(root: Path, files: list[ImageFile], bad: list[tuple[int, str]], m
         )
 
 
-def _told(file: ImageFile, reason: str) -> str:
+def told(file: ImageFile, reason: str) -> str:
     """`path: reason`, printable whatever bytes the path holds."""
     return f"{file.path}: {reason}".encode("utf-8", "backslashreplace").decode("utf-8")
 

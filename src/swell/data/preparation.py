@@ -104,14 +104,21 @@ class Preparation:
         return cls(kind, names, width, settings | extra | {"batches": known}, arrays)
 
     def apply(
-        self, raw: Matrix | Table, names: Sequence[str] = (), *, batches: np.ndarray | None = None, quiet: bool = True
+        self,
+        raw: Matrix | Table,
+        names: Sequence[str] = (),
+        *,
+        batches: np.ndarray | None = None,
+        quiet: bool = True,
+        kinds: set[str] | None = None,
     ) -> np.ndarray | SparseRows:
         """Raw vectors as the samples of the fit: float32 [N, F], or SparseRows of sparse counts.
 
         Features are matched by name where both have names, else by place. Ones that were not there at the fit are left
         out. Cells may lack up to a fifth of the genes a net sees (they get the mean of the pre-training data; without
         `quiet` a line says how many); a table may lack no column. A batch that was not there at the fit is scaled as
-        all cells of the fit together.
+        all cells of the fit together. Of a part of some data, `kinds` is given what its values look like, to be judged
+        for all parts together by `require_alike`: a few cells alone do not tell counts from logged values.
 
         Raises:
             InputError: features that are missing or of another number; values that are not finite.
@@ -132,7 +139,11 @@ class Preparation:
             if not quiet:
                 share = f"{len(missing):,} of {len(self.arrays['genes']):,} genes"
                 warn(f"{share} are missing (first {missing[0]}); they are given the mean of the pre-training data")
-        self._require_alike(kind_of_cells(matrix))
+        seen = {kind_of_cells(matrix)}
+        if kinds is None or "none" in seen:
+            self.require_alike(seen)
+        else:
+            kinds |= seen
         known = self.settings["batches"]
         groups = groups_of(batches, known, matrix.shape[0])
         return apply_counts(matrix, columns, groups, self.settings["target"], self.settings["limit"], dict(self.arrays))
@@ -194,11 +205,19 @@ class Preparation:
             stored = json.loads(header["__metadata__"]["preparation"])
             if stored["format"] != FORMAT:
                 raise ValueError(f"format {stored['format']!r}")
-            names, width, settings = tuple(map(str, stored["names"])), int(stored["width"]), dict(stored["settings"])
-            made = cls(str(stored["kind"]), names, width, settings, arrays)
-            made._check()
+            made = cls.restored(stored, arrays)
         except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(f"{path} ({error})", "the preparation swell wrote", _AGAIN) from None
+        return made
+
+    @classmethod
+    def restored(cls, stored: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Preparation:
+        """From kind, names, width and settings, and the arrays. Raises ValueError, TypeError, LookupError or the like
+        where parts do not fit together.
+        """
+        names, width, settings = tuple(map(str, stored["names"])), int(stored["width"]), dict(stored["settings"])
+        made = cls(str(stored["kind"]), names, width, settings, arrays)
+        made._check()
         return made
 
     def _bytes(self) -> bytes:
@@ -257,10 +276,11 @@ class Preparation:
                 raise InputError(f"{len(lost)} columns missing ({few})", "the columns of pre-training", hint)
         return table
 
-    def _require_alike(self, now: str) -> None:
-        if now == "none":
+    def require_alike(self, kinds: set[str]) -> None:
+        """Raises InputError where parts of some data, of these kinds of cells, are not what the fit saw."""
+        if "none" in kinds:
             raise InputError("negative values", "counts as in pre-training", "give the layer that holds counts")
-        if (now == "counts") != self.settings["whole"]:
+        if kinds and (kinds == {"counts"}) != self.settings["whole"]:
             then, words = self.settings["whole"], {True: "whole counts", False: "counts with fractions, as after log1p"}
             raise InputError(words[not then], f"{words[then]}, as in pre-training", "give the layer that holds them")
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Column = np.ndarray | Words
 
-__all__ = ["is_frame", "open_csv", "open_frame", "open_parquet", "write_parquet"]
+__all__ = ["is_frame", "open_csv", "open_frame", "open_parquet"]
 
 EMPTY = {"", "na", "n/a", "nan", "null", "none", "?"}  # in any case
 COUNTS_WIDE, COUNTS_ZERO = 200, 0.6  # whole numbers in so many columns and with so many zeros are counts of molecules
@@ -125,7 +125,7 @@ def _categories(name: str, cells: np.ndarray, empty: np.ndarray) -> Words:
 
 def open_parquet(path: Path, labels: bool | str = False) -> Raw:
     """A .parquet file, read with pyarrow; see `open_csv`."""
-    arrow = _pyarrow()
+    arrow = pyarrow_or_told()
     try:
         table = arrow.parquet.read_table(path)
         columns = {str(name): _arrow_column(str(name), table.column(k)) for k, name in enumerate(table.column_names)}
@@ -140,7 +140,8 @@ def open_parquet(path: Path, labels: bool | str = False) -> Raw:
     return _raw(str(path), columns, labels)
 
 
-def _pyarrow() -> Any:
+def pyarrow_or_told() -> Any:
+    """The module pyarrow. Raises InputError with the line that installs it."""
     try:
         import pyarrow
         import pyarrow.parquet
@@ -151,7 +152,7 @@ def _pyarrow() -> Any:
 
 
 def _arrow_column(name: str, column: Any) -> Column:
-    types = _pyarrow().types
+    types = pyarrow_or_told().types
     kind = column.type
     if types.is_dictionary(kind):
         column, kind = column.cast(kind.value_type), kind.value_type
@@ -227,13 +228,3 @@ def _label_column(origin: str, key: str, column: Column) -> np.ndarray:
         given = f"{origin}: {missing.sum():,} rows without a value in {key!r}"
         raise InputError(given, "a label a row", "fill or leave them out")
     return np.array(column.values)[column.codes] if isinstance(column, Words) else column
-
-
-def write_parquet(path: Path, features: np.ndarray) -> None:
-    """Features float32 [N, F] as columns feature_0, feature_1, ..."""
-    from swell.files import atomic_path
-
-    arrow = _pyarrow()
-    table = arrow.table({f"feature_{j}": np.ascontiguousarray(features[:, j]) for j in range(features.shape[1])})
-    with atomic_path(path) as temporary:
-        arrow.parquet.write_table(table, temporary)

@@ -26,10 +26,7 @@ SCORES = {  # where evaluation.json holds them
     "linear": ("linear", "accuracy"),
     "nmi": ("clusters", "nmi"),
 }
-ALSO = {  # what is only there where it was asked for, and what must be equal before it compares
-    "dense": (("dense", "miou"), ("probe", "n_train", "n_test", "train", "test")),
-    "finetune": (("finetune", "accuracy"), ("fraction", "n_labels", "n_test", "steps")),
-}
+ALSO = {"dense": ("dense", "miou"), "finetune": ("finetune", "accuracy")}  # only there where it was asked for
 PRETRAINING = ("seconds", "flops", "views", "forwards", "teacher_forwards", "pixels")  # as the ledger names them
 MACHINE = ("cpu", "cores", "threads", "gpu", "device")
 
@@ -77,6 +74,12 @@ class Row:
         """What seconds depend on."""
         return {**{key: self.environment[key] for key in MACHINE}, "torch": str(self.environment["packages"]["torch"])}
 
+    @property
+    def spent(self) -> dict[str, float]:
+        """What the run took in all: its costs, with those of making what it was inflated with."""
+        known = {key: value for key, value in self.costs.items() if value is not None}
+        return {**known, **{key: known[key] + known[f"generator_{key}"] for key in ("seconds", "flops")}}
+
     def origin(self, name: str) -> str:
         return str(self.provenance.get(name, {}).get("origin") or "unknown")
 
@@ -95,7 +98,7 @@ def read_row(path: Path | str) -> Row:
         raise InputError(str(path / "recipe.toml"), "the resolved recipe and its [data], as swell wrote them")
     evaluation = _read_evaluation(path / "evaluation.json")
     scores = {name: _number(path / "evaluation.json", evaluation, *keys) for name, keys in SCORES.items()}
-    for name, (keys, _) in ALSO.items():
+    for name, keys in ALSO.items():
         if name in evaluation:
             scores[name] = _number(path / "evaluation.json", evaluation, *keys)
     costs = _costs(path)
@@ -156,6 +159,7 @@ def _costs(path: Path) -> dict[str, float | None]:
         "samples": samples,
         "samples_generated": own.samples_generated,
         "generator_seconds": sum(part.seconds for part in made),
+        "generator_flops": sum(part.flops for part in made),
         "memory": ledger.peak_memory_bytes,
         "steps": records[-1]["step"] + 1,
     }

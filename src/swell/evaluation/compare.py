@@ -3,8 +3,9 @@ the seeds carry.
 
 Runs that differ in their seed only are one arm. Arms are ranked where they had an equal budget and nowhere else: nearly
 every method looks better for more work. The rank of an arm is one more than the number of arms clearly better than
-it, where clearly means that Student's 95 % interval of the paired differences over their common seeds leaves 0 out.
-So arms within noise of each other share a rank, and an arm of one run has none.
+it, where clearly means that Student's test of the paired differences over their common seeds gives less than 0.05 after
+Holm's correction for as many pairs as there are. So arms within noise of each other share a rank, and an arm of one run
+has none.
 """
 
 from __future__ import annotations
@@ -12,15 +13,27 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Hashable, Mapping, Sequence
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from swell.errors import InputError, suggest
 from swell.evaluation.arms import ALSO, SCORES, Row, arm_names, read_row
-from swell.evaluation.statistics import paired, summarise
+from swell.evaluation.budgets import (
+    ALSO_CALLED,
+    BUDGETS,
+    CHOSEN_FROM,
+    TOLERANCE,
+    all_apart,
+    equality,
+    listed,
+    pick_basis,
+)
+from swell.evaluation.curves import along_the_way
+from swell.evaluation.pairs import compare_pairs
+from swell.evaluation.protocol import refuse_other_protocol
+from swell.evaluation.statistics import on_front, summarise
 
-FORMAT = "swell-compare-1"
+FORMAT = "swell-compare-2"
 BY = {
     "linear": "linear accuracy",
     "knn": "kNN accuracy",
@@ -29,33 +42,30 @@ BY = {
     "dense": "mean IoU of the dense probe",
     "finetune": "fine-tuned accuracy",
 }
-BUDGETS = {
-    "seconds": "seconds",
-    "flops": "FLOPs",
-    "views": "views",
-    "samples": "samples",
-    "forwards": "student forwards",
-    "teacher_forwards": "teacher forwards",
-    "pixels": "pixels",
-}
-CHOSEN_FROM = ("seconds", "flops", "views", "samples")  # in this order, where nobody chose
-TOLERANCE = 0.05  # by how much the largest may exceed the smallest of what counts as equal
 
 
 def compare_runs(
-    paths: Sequence[Path | str], *, by: str = "linear", budget: str | None = None, across_data: bool = False
+    paths: Sequence[Path | str],
+    *,
+    by: str = "linear",
+    budget: str | None = None,
+    across_data: bool = False,
+    named: Sequence[str] | None = None,
+    chosen_from: Sequence[str] = CHOSEN_FROM,
 ) -> dict[str, Any]:
     """What `compare.json` holds, from at least two RUN folders that were evaluated on the same data.
 
     Args:
         by: the score to rank by, one of `BY`; for dense and finetune all runs must have been evaluated so, and alike.
-        budget: the cost that must be equal, one of `BUDGETS`; None takes the first equal one of `CHOSEN_FROM`, and
+        budget: the cost that must be equal, one of `BUDGETS`; None takes the first equal one of `chosen_from`, and
             where there is none, nothing is ranked. Seconds of different machines are only taken when asked for.
         across_data: accept runs that were pre-trained on different real data.
+        named: the arm of each path, by name; without, runs that differ in their seed only are one arm.
 
     Raises:
         InputError: for runs that cannot be read or do not compare, and for a `budget` that is not equal.
     """
+    budget = ALSO_CALLED.get(budget or "", budget)
     for flag, value, known in (("--by", by, BY), ("--budget", budget, BUDGETS)):
         if value is not None and value not in known:
             raise InputError(f"{flag} {value}", f"one of {', '.join(known)}", suggest(value, known))
@@ -65,21 +75,24 @@ def compare_runs(
     rows = [read_row(path) for path in paths]
     _require_same_test(rows)
     _require_same_data(rows, across_data)
-    _refuse_twice([((row.arm, row.recipe.seed), row.path) for row in rows], "the same recipe and seed")
+    arm_of = [row.arm for row in rows] if named is None else list(named)
+    same = [((arm, row.recipe.seed), row.path) for arm, row in zip(arm_of, rows, strict=True)]
+    _refuse_twice(same, "the same recipe and seed")
     keys = [*SCORES, *_also(rows, by)]
-    groups: dict[Hashable, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row.arm, []).append(row)
-    names = dict(zip(groups, arm_names([group[0] for group in groups.values()]), strict=True))
-    arms = [_arm(names[key], group, keys) for key, group in groups.items()]
-    budgets = {name: _equality([(arm["name"], arm["costs"][name]) for arm in arms]) for name in BUDGETS}
+    found: dict[Hashable, list[Row]] = {}
+    for arm, row in zip(arm_of, rows, strict=True):
+        found.setdefault(arm, []).append(row)
+    names = arm_names([group[0] for group in found.values()]) if named is None else [str(arm) for arm in found]
+    groups = dict(zip(names, found.values(), strict=True))
+    arms = [_arm(name, group, keys) for name, group in groups.items()]
+    budgets = {name: equality([(arm["name"], arm["costs"][name]) for arm in arms]) for name in BUDGETS}
     machines = _machines(rows)
-    basis = _basis(budget, budgets, same_machine=not machines) if len(arms) > 1 else None
+    usable = [name for name in chosen_from if not machines or name != "seconds"]
+    basis = pick_basis(budget, budgets, usable) if len(arms) > 1 else None
     pairs: list[dict[str, Any]] = []
     if basis is not None:
         arms.sort(key=lambda arm: -arm["scores"][by]["mean"])
-        step = 100 / rows[0].evaluation["n_test"]
-        pairs = [_pair(a, b, by, step) for a, b in combinations(arms, 2)]
+        pairs = compare_pairs(arms, groups, by, rows[0].evaluation["n_test"])
         _rank(arms, pairs)
     evaluation = rows[0].evaluation
     result = {
@@ -99,7 +112,9 @@ def compare_runs(
         "budgets": budgets,
         "arms": arms,
         "pairs": pairs,
-        "runs": [_run(row, names[key], keys) for key, group in groups.items() for row in group],
+        "front": {key: _front(arms, by, key) for key in ("seconds", "flops")},
+        "curves": along_the_way(groups, by),
+        "runs": [_run(row, name, keys) for name, group in groups.items() for row in group],
     }
     return {**result, "verdict": _verdict(result), "notices": _notices(result, rows)}
 
@@ -116,21 +131,24 @@ def _require_same_test(rows: Sequence[Row]) -> None:
     """Raises InputError for runs that were not judged by one and the same test."""
 
     def test(row: Row) -> dict[str, Any]:
-        e = row.evaluation
-        parts = {"probe": e["probe"], "training data": e["data"]["train"], "test data": e["data"]["test"]}
-        parts["labels"] = e["data"].get("labels")
-        return parts | {key: e.get(key) for key in ("n_train", "n_test", "n_classes", "settings")}
+        told = row.evaluation["data"]
+        parts = {"training data": told["train"], "test data": told["test"], "labels": told.get("labels")}
+        return parts | {key: row.evaluation.get(key) for key in ("n_train", "n_test", "n_classes")}
 
     first = test(rows[0])
     for row in rows[1:]:
         for key, value in test(row).items():
             if value != first[key]:
-                which = "" if key == "settings" else f", {value} instead of {first[key]}"
                 raise InputError(
-                    f"{row.path} (evaluated with other {key} than {rows[0].path}{which})",
+                    f"{row.path} (evaluated with other {key} than {rows[0].path}, {value} instead of {first[key]})",
                     "runs evaluated alike",
                     "run swell evaluate RUN DATA with the same DATA for each",
                 )
+        _refuse_other(rows[0], row)
+
+
+def _refuse_other(first: Row, row: Row, by: str = "linear") -> None:
+    refuse_other_protocol((first.path, first.evaluation), (row.path, row.evaluation), by=by)
 
 
 def _require_same_data(rows: Sequence[Row], across_data: bool) -> None:
@@ -148,15 +166,15 @@ def _require_same_data(rows: Sequence[Row], across_data: bool) -> None:
 def _also(rows: Sequence[Row], by: str) -> list[str]:
     """Those of `ALSO` that all runs have, on the same terms. Raises InputError where `by` is one that they have not."""
     found = []
-    for name, (_, terms) in ALSO.items():
-        lacking = [row.path for row in rows if name not in row.scores]
-        told = [[row.evaluation.get(name, {}).get(term) for term in terms] for row in rows]
-        unlike = [row.path for row, own in zip(rows, told, strict=True) if own != told[0]]
-        if not lacking and not unlike:
+    for name in ALSO:
+        try:
+            for row in rows:
+                _refuse_other(rows[0], row, name)
+        except InputError:
+            if name == by:
+                raise
+        else:
             found.append(name)
-        elif name == by:
-            why = f"{lacking[0]} (evaluated without --{name})" if lacking else f"{unlike[0]} (other terms of --{name})"
-            raise InputError(why, f"runs evaluated alike with --{name}", f"run swell evaluate RUN DATA --{name}")
     return found
 
 
@@ -204,6 +222,7 @@ def _arm(name: str, rows: Sequence[Row], keys: Sequence[str]) -> dict[str, Any]:
         "label_free": {key: summary([f[key] for f in free]) for key in free[0] if all(key in f for f in free)},
         "bag_of_features": _bag([row.evaluation.get("bag_of_features") for row in rows]),
         "costs": {key: mean(key) for key in rows[0].costs},
+        "spent": {key: sum(row.spent[key] for row in rows) / len(rows) for key in ("seconds", "flops")},
         "settings": rows[0].settings,
         "runs": [row.path for row in rows],
     }
@@ -220,65 +239,11 @@ def _bag(found: Sequence[Any]) -> dict[str, Any] | None:
     }
 
 
-def _equality(costs: Sequence[tuple[str, float]]) -> dict[str, Any]:
-    """How far apart the arms' mean costs are; `ratio` is None where the smallest is 0."""
-    most, least = max(costs, key=lambda c: c[1]), min(costs, key=lambda c: c[1])
-    ratio = most[1] / least[1] if least[1] else None
-    equal = most[1] == least[1] or (ratio is not None and ratio <= 1 + TOLERANCE)
-    return {"equal": equal, "ratio": ratio, "most": most[0], "least": least[0], "max": most[1], "min": least[1]}
-
-
-def _basis(budget: str | None, budgets: Mapping[str, Mapping[str, Any]], same_machine: bool) -> str | None:
-    """The budget to rank at. Raises InputError where `budget` is given and not equal."""
-    if budget is None:
-        usable = [name for name in CHOSEN_FROM if same_machine or name != "seconds"]
-        return next((name for name in usable if budgets[name]["equal"]), None)
-    told = budgets[budget]
-    if told["equal"] and told["max"]:
-        return budget
-    equal = [name for name, other in budgets.items() if other["equal"] and other["max"]]
-    raise InputError(
-        f"--budget {budget} ({_apart(budget, told) if told['max'] else f'no run had any {BUDGETS[budget]}'})",
-        f"a budget equal within {100 * TOLERANCE:.0f} % over all arms",
-        f"equal here: {', '.join(equal)}" if equal else "leave it out for a table without ranks",
-    )
-
-
-def _apart(name: str, told: Mapping[str, Any]) -> str:
-    if told["ratio"] is None:
-        return f"{told['least']} had no {BUDGETS[name]}, {told['most']} {told['max']:,.0f}"
-    return f"{told['most']} had {told['ratio']:.3g} times the {BUDGETS[name]} of {told['least']}"
-
-
-def _all_apart(result: Mapping[str, Any]) -> str:
-    """`a had 3.1 times the FLOPs and 2 times the views of b`, over all budgets that could have been the basis."""
-    skipped = "seconds" if result["machines_differ_in"] else ""
-    between: dict[tuple[str, str], list[str]] = {}
-    for name in CHOSEN_FROM:
-        if name != skipped:
-            told = result["budgets"][name]
-            words = f"{told['ratio']:.3g} times the {BUDGETS[name]}"
-            between.setdefault((told["most"], told["least"]), []).append(words)
-    clauses = [f"{most} had {_listed(words)} of {least}" for (most, least), words in between.items()]
-    return "; ".join(clauses + ["seconds of different machines do not compare"] * bool(skipped))
-
-
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
-
-
-def _pair(a: Mapping[str, Any], b: Mapping[str, Any], by: str, step: float) -> dict[str, Any]:
-    """Points of arm a less arm b over their common seeds. An interval narrower than `step`, one test sample, is no
-    evidence: two seeds may agree so well by chance.
-    """
-    seeds = [seed for seed in a["by_seed"] if seed in b["by_seed"]]
-    found: dict[str, Any] = {"mean": None, "low": None, "high": None, "n": 0}
-    if seeds:
-        x, y = ([100 * arm["by_seed"][seed][by] for seed in seeds] for arm in (a, b))
-        found = {**paired(x, y)}
-    low, high = found["low"], found["high"]
-    clear = low is not None and high - low >= step and (low > 0 or high < 0)
-    return {"a": a["name"], "b": b["name"], **found, "clear": clear}
+def _front(arms: Sequence[Mapping[str, Any]], by: str, key: str) -> list[str]:
+    """The arms that no other beats in both the mean score and the mean cost, generator included; cheapest first."""
+    costs = [arm["spent"][key] for arm in arms]
+    kept = on_front(costs, [arm["scores"][by]["mean"] for arm in arms])
+    return [arm["name"] for _, arm, on in sorted(zip(costs, arms, kept, strict=True), key=lambda x: x[0]) if on]
 
 
 def _rank(arms: Sequence[dict[str, Any]], pairs: Sequence[Mapping[str, Any]]) -> None:
@@ -296,7 +261,7 @@ def _verdict(result: Mapping[str, Any]) -> str:
     if len(arms) == 1:
         return f"All runs are one arm, {arms[0]['name']}, with a {score} of {_score(arms[0], by)}: nothing to rank."
     if basis is None:
-        return f"No ranking, because the arms had no equal budget: {_all_apart(result)}."
+        return f"No ranking, because the arms had no equal budget: {all_apart(result)}."
     at, top = f"At equal {BUDGETS[basis]}", [arm for arm in arms if arm["rank"] == 1]
     if sum(arm["rank"] is not None for arm in arms) < 2:
         first, second = arms[:2]
@@ -305,9 +270,9 @@ def _verdict(result: Mapping[str, Any]) -> str:
             f"{second['name']}, but single runs (n = 1) do not tell whether that is more than chance."
         )
     if len(top) > 1:
-        listed = _listed([arm["name"] for arm in top])
+        names = listed([arm["name"] for arm in top])
         span = f"{100 * top[0]['scores'][by]['mean']:.1f} to {100 * top[-1]['scores'][by]['mean']:.1f} %"
-        return f"{at} {listed} share the first rank by {score} ({span}): no difference among them is clear of noise."
+        return f"{at} {names} share the first rank by {score} ({span}): no difference among them is clear of noise."
     best = top[0]
     others = [arm for arm in arms if arm["rank"] is not None and arm is not best]
     pair = next(p for p in result["pairs"] if {p["a"], p["b"]} == {best["name"], others[0]["name"]})
@@ -329,15 +294,15 @@ def _notices(result: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
     arms, basis, told = result["arms"], result["basis"], []
     origins = result["data"]["pretrained_on"]
     if len(origins) > 1:
-        listed = " and ".join(f"{origin} ({print_})" for print_, origin in origins.items())
-        told.append(f"The runs were pre-trained on different data, {listed}: differences may come from these alone.")
+        named = " and ".join(f"{origin} ({print_})" for print_, origin in origins.items())
+        told.append(f"The runs were pre-trained on different data, {named}: differences may come from these alone.")
     if any(row.data["real"] == row.evaluation["data"]["test"] for row in rows):
         told.append("Some runs were pre-trained on the very test samples (without their labels).")
     if any(row.provenance.get("generated", {}).get("labels_used") for row in rows):
         told.append("Some generated samples were made with the help of labels: those runs are not label-free.")
     if different := result["machines_differ_in"]:
-        listed = "; ".join(f"{key} {' or '.join(map(str, values))}" for key, values in different.items())
-        told.append(f"Seconds do not compare: the runs are of different machines ({listed}).")
+        facts = "; ".join(f"{key} {' or '.join(map(str, values))}" for key, values in different.items())
+        told.append(f"Seconds do not compare: the runs are of different machines ({facts}).")
     versions = list({str(row.environment["packages"]["swell"]): None for row in rows})
     if len(versions) > 1:
         told.append(f"The runs were made by different versions of swell: {', '.join(versions)}.")

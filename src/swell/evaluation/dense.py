@@ -27,10 +27,11 @@ from swell.errors import InputError
 from swell.evaluation import logistic
 from swell.evaluation.baselines import untrained
 from swell.evaluation.features import Standardiser, as_features, exact_arithmetic
+from swell.evaluation.intervals import RESAMPLES, percentiles
 from swell.ledger import Cost, timed
 from swell.nets.backbones import Backbone
 from swell.nets.encoder import Encoder
-from swell.seeding import generator_for
+from swell.seeding import generator_for, seed_for
 
 DENSE = "swell-dense-1"
 SCENES = 1000  # mosaics to learn from, and as many for the test, where there are so many samples
@@ -38,6 +39,7 @@ CELLS = 20_000  # cells to learn from
 SHOWN = 8  # scenes in the pictures
 PIXELS = 1 << 19  # of a batch of scenes: 512 samples of 32 x 32
 LOGITS = 1 << 24  # numbers of upsampled logits at once: 64 MiB
+SAMPLED = 1 << 22  # scenes drawn at once for the intervals
 POINTS = 4  # the baseline of pixels sees a cell as so many times so many colours
 
 CellMap = Callable[[Tensor], Tensor]  # images float [B, C, H, W] in [0, 1] -> cells [B, F, h, w]
@@ -77,9 +79,10 @@ def evaluate_dense(
 ) -> tuple[dict[str, Any], DensePictures]:
     """Accuracy over pixels and mean intersection over union on `test`, what it cost, and some scenes with predictions.
 
-    "iou" holds those of the classes that `test` shows, "miou" is their mean. "ceiling" is what a probe could reach that
-    knew the commonest class of every cell: what is missing there is the grid's fault. "forwards" counts whole scenes,
-    "seconds" are without the baselines. Works in eval mode on the encoder's device.
+    "iou" holds those of the classes that `test` shows, "miou" is their mean; "interval", of the accuracy, and
+    "miou_interval" are over test scenes. "ceiling" is what a probe could reach that knew the commonest class of every
+    cell: what is missing there is the grid's fault. "forwards" counts whole scenes, "seconds" are without the
+    baselines. Works in eval mode on the encoder's device.
 
     Raises:
         InputError: train and test scenes of different shape or classes, of other channels than the encoder's, an
@@ -92,13 +95,14 @@ def evaluate_dense(
     device = encoder.mean.device
     with timed(cost):
         probe, how = fit_probe(encoder.forward_map, train, device, seed)
-        confusion = confusion_of(probe, test)
+        confusion, scenes = _counts(test, lambda images, _: probe.predict(images))
         pictures = pictures_of(probe, test)
     encoder.train(was_training)
     h, w = how["grid"]
     result: dict[str, Any] = {
         "probe": DENSE,
         **scores(confusion, test),
+        **scene_intervals(scenes, seed),
         "n_train": len(train),
         "n_test": len(test),
         "ceiling": scores(ceiling(test, h, w), test),
@@ -192,12 +196,40 @@ def ceiling(test: Scenes, h: int, w: int) -> np.ndarray:
 
 
 def _confusion(test: Scenes, predict: Callable[[np.ndarray, np.ndarray], Tensor]) -> np.ndarray:
+    return _counts(test, predict)[0]
+
+
+def _counts(test: Scenes, predict: Callable[[np.ndarray, np.ndarray], Tensor]) -> tuple[np.ndarray, np.ndarray]:
+    """Confusion [K, K] over all pixels, and of each scene the pixels [S, 3, K] that are of a class and named so, that
+    are of it, and that are named so.
+    """
     k = len(test.classes)
     counts = np.zeros(k * k, np.int64)
+    scenes = []
     for _, images, maps in _batches(test, "predicting scenes"):
         predicted, known = predict(images, maps).cpu().numpy(), maps != IGNORE
-        counts += np.bincount(maps[known].astype(np.int64) * k + predicted[known], minlength=k * k)
-    return counts.reshape(k, k)
+        truth, named, scene = maps[known].astype(np.int64), predicted[known], known.nonzero()[0]
+        counts += np.bincount(truth * k + named, minlength=k * k)
+        hit = truth == named
+        each = [(scene[hit], truth[hit]), (scene, truth), (scene, named)]
+        parts = [np.bincount(rows * k + classes, minlength=len(maps) * k).reshape(-1, k) for rows, classes in each]
+        scenes.append(np.stack(parts, 1))
+    return counts.reshape(k, k), np.concatenate(scenes)
+
+
+def scene_intervals(scenes: np.ndarray, seed: int = 0) -> dict[str, list[float]]:
+    """Bootstrap intervals over scenes: "interval" of the accuracy over pixels and "miou_interval"; see `_counts`."""
+    n, _, k = scenes.shape
+    found: dict[str, list[np.ndarray]] = {"interval": [], "miou_interval": []}
+    size = max(1, SAMPLED // n)
+    for start in range(0, RESAMPLES, size):
+        rng = np.random.default_rng(seed_for(seed, "intervals", "scenes", start))
+        times = rng.multinomial(n, np.full(n, 1 / n), min(size, RESAMPLES - start))  # how often each scene is drawn
+        hits, truth, named = (times @ scenes.reshape(n, 3 * k).astype(np.float64)).reshape(-1, 3, k).swapaxes(0, 1)
+        iou = np.divide(hits, truth + named - hits, out=np.zeros(hits.shape), where=truth > 0)
+        found["interval"].append(hits.sum(1) / truth.sum(1).clip(1))
+        found["miou_interval"].append(iou.sum(1) / (truth > 0).sum(1).clip(1))
+    return {name: percentiles(np.concatenate(parts)) for name, parts in found.items()}
 
 
 def at_pixels(logits: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -48,6 +48,35 @@ def ridge_weights(z: Tensor, y: Tensor, classes: int) -> Tensor:
     return torch.cholesky_solve(z.mT @ target, factor)
 
 
+def few_shot_hits(
+    train: Tensor,
+    train_y: Tensor,
+    test: Tensor,
+    test_y: Tensor,
+    classes: int,
+    shots: int,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Tensor:
+    """Whether each row of `test` [m, D] is named correctly: bool [draws, m], with `shots` rows per class of `train`.
+
+    Both are standardised with train statistics and of unit length; labels lie in 0..classes-1.
+    """
+    rows = draw_rows(train_y, shots, draws, seed)
+    out = []
+    batch = max(1, _CHUNK // (rows.shape[1] * max(rows.shape[1], train.shape[1])))
+    for index in torch.split(rows, batch):
+        weights = ridge_weights(train[index].double(), train_y[index], classes).to(test)  # [B, D, C]
+        flat = weights.transpose(0, 1).flatten(1)  # [D, B C]
+        size = max(1, _CHUNK // flat.shape[1])
+        right = []
+        for x, y in zip(torch.split(test, size), torch.split(test_y, size), strict=True):
+            scores = (x @ flat).reshape(len(x), len(index), classes)  # [rows, B, C]
+            right.append(scores.argmax(2) == y[:, None])
+        out.append(torch.cat(right).T)
+    return torch.cat(out)
+
+
 def few_shot(
     train: Tensor,
     train_y: Tensor,
@@ -58,20 +87,5 @@ def few_shot(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Tensor:
-    """Accuracy [draws] on all of `test` [m, D] with `shots` rows per class of `train` [n, D].
-
-    Both are standardised with train statistics and of unit length; labels lie in 0..classes-1.
-    """
-    rows = draw_rows(train_y, shots, draws, seed)
-    out = []
-    batch = max(1, _CHUNK // (rows.shape[1] * max(rows.shape[1], train.shape[1])))
-    for index in torch.split(rows, batch):
-        weights = ridge_weights(train[index].double(), train_y[index], classes).to(test)  # [B, D, C]
-        right = torch.zeros(len(index), dtype=torch.float64, device=test.device)
-        flat = weights.transpose(0, 1).flatten(1)  # [D, B C]
-        size = max(1, _CHUNK // flat.shape[1])
-        for x, y in zip(torch.split(test, size), torch.split(test_y, size), strict=True):
-            scores = (x @ flat).reshape(len(x), len(index), classes)  # [rows, B, C]
-            right += (scores.argmax(2) == y[:, None]).double().sum(0)
-        out.append(right / len(test))
-    return torch.cat(out)
+    """Accuracy [draws] on all of `test`; arguments as for `few_shot_hits`."""
+    return few_shot_hits(train, train_y, test, test_y, classes, shots, draws, seed).double().mean(1)

@@ -28,6 +28,7 @@ from swell.data.source import Source
 from swell.errors import InputError, suggest
 from swell.evaluation.evaluate import same_classes
 from swell.evaluation.features import accuracy, as_labels, balanced_accuracy
+from swell.evaluation.intervals import mean_interval
 from swell.ledger import counted_flops
 from swell.nets.backbones import scaled
 from swell.nets.depth import rate_scales
@@ -192,6 +193,20 @@ def finetune(
     quiet: bool = False,
     **settings: Any,
 ) -> dict[str, Any]:
+    """The first of what `judge_finetune` returns; arguments as there."""
+    return judge_finetune(encoder, train, test, plan=plan, scratch=scratch, quiet=quiet, **settings)[0]
+
+
+def judge_finetune(
+    encoder: Encoder,
+    train: Source,
+    test: Source,
+    *,
+    plan: ViewPlan | None = None,
+    scratch: bool = False,
+    quiet: bool = False,
+    **settings: Any,
+) -> tuple[dict[str, Any], np.ndarray]:
     """Train a copy of `encoder` with a linear head on labelled samples by AdamW, and score it on `test`.
 
     The given encoder stays as it is, and so does torch's own randomness. On one CPU with one number of threads a seed
@@ -205,8 +220,9 @@ def finetune(
 
     Returns:
         A dict ready for JSON: "accuracy" and "balanced_accuracy" on test (rows of a class that train lacks count as
-        wrong), "n_labels", the "epochs" and "steps" done, and what it cost, with the scoring: "seconds", "forwards"
-        (samples through the encoder) and "flops".
+        wrong) with the "interval" of the former over test samples, "n_labels", the "epochs" and "steps" done, and what
+        it cost, with the scoring: "seconds", "forwards" (samples through the encoder) and "flops". Beside it whether
+        each test sample was named correctly, float32 [m].
 
     Raises:
         InputError: samples without labels or of another shape than the encoder's, a single class, a setting out of
@@ -239,9 +255,11 @@ def finetune(
         )
         predicted, scoring = _predict(net, test.samples)
     truth = torch.from_numpy(test_y)
-    return {
+    right = (predicted == truth).numpy()
+    result = {
         "accuracy": accuracy(predicted, truth),
         "balanced_accuracy": balanced_accuracy(predicted, truth),
+        "interval": mean_interval(right),
         "scratch": scratch,
         "fraction": used.fraction,
         "n_labels": n,
@@ -257,6 +275,7 @@ def finetune(
             **_told(views.groups[0]),
         },
     }
+    return result, right.astype(np.float32)
 
 
 def _told(view: Group) -> dict[str, Any]:
