@@ -11,7 +11,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
@@ -29,14 +29,17 @@ from swell.devices import pick_device
 from swell.errors import InputError
 from swell.files import write_bytes, write_json, write_text
 from swell.generators.positives import cache_fingerprint
-from swell.ledger import Cost, Ledger
+from swell.ledger import Cost, Ledger, peak_memory
 from swell.recipes import Recipe
 from swell.training.allocator import memory_reused
 from swell.training.alternate import Position, Scores, Session, alternate, check_alternation
 from swell.training.build import build, resolve, steps_of
 from swell.training.folder import PREPARATION, STABLE, Metrics, claimed, open_folder, write_recipe
+from swell.training.live import Live
+from swell.training.loggers import Loggers, named_loggers
 from swell.training.machine import describe_machine, memory_told
 from swell.training.phases import phase_table, read_phases
+from swell.training.snapshots import check_shares, keep
 from swell.training.step import Stepper
 from swell.training.watch import Watch
 from swell.training.watchdog import Diverged, Watchdog
@@ -55,6 +58,8 @@ class Operation:
     quiet: bool = False
     scores: Scores | None = None  # label-free scores of features, for the log of phases
     watch: Watch | None = None  # such scores for the log of steps
+    snapshots: tuple[float, ...] = ()  # shares of the budget at which the encoder is kept, in RUN/snapshots
+    log_to: tuple[str, ...] = ()  # beside metrics.jsonl: tensorboard, wandb, mlflow
 
 
 def pretrain(
@@ -78,6 +83,8 @@ def pretrain(
         KeyboardInterrupt: after Ctrl-C or SIGTERM, when the checkpoint is safe.
     """
     op = operation or Operation()
+    check_shares(op.snapshots)
+    named_loggers(op.log_to)
     device = pick_device(op.device)
     _check_data(real, generated)
     recipe = resolve(recipe, real, device)
@@ -93,7 +100,7 @@ def pretrain(
         say(f"{out} is finished already")
         return out
     work = f"batches of {recipe.batch_size:,} at width {recipe.width:g}"
-    with claimed(out, fresh=not resuming), memory_told(work), memory_reused():
+    with claimed(out, fresh=not resuming), Live(out) as live, memory_told(work), memory_reused():
         if not resuming:
             write_recipe(out, recipe, fingerprints, sources)
             write_json(out / "environment.json", describe_machine(device))
@@ -102,7 +109,7 @@ def pretrain(
             real.preparation.save(out / PREPARATION)
         if recipe.phases and not op.quiet:
             say(phase_table(read_phases(recipe.phases), recipe.generator_positives))
-        _train(recipe, real, generated, out, op, device, generator_ledger)
+        _train(recipe, real, generated, out, op, device, generator_ledger, live)
     return out
 
 
@@ -145,6 +152,7 @@ def _train(
     op: Operation,
     device: torch.device,
     generator_ledger: Ledger | None,
+    live: Live,
 ) -> None:
     stepper = build(recipe, real, generated, device)
     ledger = Ledger()
@@ -175,24 +183,34 @@ def _train(
         )
 
     total_steps = steps_of(recipe, real, generated, device)
+    live.begin(state.step, state.seconds, total_steps, 60 * (recipe.minutes or 0))
+
+    def kept(before: float, now: float) -> float:
+        return keep(out, op.snapshots, before, now, state.step, stepper.encoder, ledger)
 
     def train_to(share: float) -> None:
         metrics = Metrics(out / "metrics.jsonl", keep_before=state.step)
+
+        def log(record: dict[str, Any]) -> None:
+            metrics.write(record)
+            loggers.log(record)
+
         try:
             with _interruptible() as interrupted:
                 stable = out / STABLE
                 cost = ledger.pretraining
-                _loop(recipe, total_steps, stepper, state, cost, metrics, op, save, interrupted, share, stable)
+                _loop(recipe, total_steps, stepper, state, cost, log, live, op, save, interrupted, share, stable, kept)
         finally:
             metrics.close()
 
     def go_back(path: Path) -> None:
         vars(state).update(vars(_restore(stepper, path)[0]))
 
-    if recipe.phases:
-        alternate(Session(recipe, real, out, stepper, state, ledger, train_to, save, go_back, op.scores, op.quiet))
-    else:
-        train_to(1.0)
+    with Loggers(op.log_to, out, recipe.to_dict(), state.step) as loggers:
+        if recipe.phases:
+            alternate(Session(recipe, real, out, stepper, state, ledger, train_to, save, go_back, op.scores, op.quiet))
+        else:
+            train_to(1.0)
     ledger.note_memory()
     save()
     write_json(out / "ledger.json", ledger.to_dict())
@@ -229,14 +247,17 @@ def _loop(
     stepper: Stepper,
     state: _State,
     cost: Cost,
-    metrics: Metrics,
+    log: Callable[[dict[str, Any]], None],
+    live: Live,
     op: Operation,
     save: Any,
     interrupted: threading.Event,
     end: float,
     stable: Path,
+    kept: Callable[[float, float], float],
 ) -> None:
-    """Train until the share `end` of the budget is used up; `stable` gets the checkpoint from before a decay."""
+    """Train until the share `end` of the budget is used up; `stable` gets the checkpoint from before a decay, and
+    `kept` keeps the encoder where that is due between two shares."""
     total_seconds = 60 * (recipe.minutes or 0)
     watchdog = Watchdog()
     look_every = 1 if stepper.device.type == "cpu" else GPU_LOOK_EVERY
@@ -276,6 +297,7 @@ def _loop(
             cost.samples_real += reals
             cost.samples_generated += batch - reals
             cost.views += views * batch
+            started += kept(share_before, share())  # seconds that are not the training's
             if "replaced" in scalars:
                 state.replaced += scalars["replaced"].item()  # of the CPU, so nothing waits
                 scalars["replaced"] = torch.tensor(state.replaced / state.step)
@@ -285,10 +307,10 @@ def _loop(
                 value = loss.item()
                 if not math.isfinite(value):
                     raise Diverged(stepper.explain(t, value, share_before))
-                note = f"loss {value:.3f}"
-                if not total_steps:  # the bar counts seconds, so it cannot tell the rate
-                    note = f"{state.step * batch / state.seconds:,.0f} samples/s  {note}"
-                bar.update(state.step if total_steps else state.seconds, note)
+                # a bar that counts seconds cannot tell the rate
+                rate = None if total_steps else state.step * batch / state.seconds
+                bar.update(state.step if total_steps else state.seconds, f"loss {value:.3f}", rate, peak_memory())
+                live.beat(state.step, state.seconds, batch, value, stepper.optimizer.param_groups[0]["lr"])
             if logged:
                 record = {
                     "step": t,
@@ -303,7 +325,7 @@ def _loop(
                     found, seconds = op.watch(stepper.encoder, state.step)
                     record |= found
                     started += seconds  # which are not the training's
-                metrics.write(record)
+                log(record)
                 if "z_std" in record:
                     watchdog.check_spread(t, record["z_std"])
                 if "soft" in record:

@@ -22,7 +22,14 @@ from swell.training.folder import STABLE
 
 # What tells of the end of the smaller run and would be wrong of the larger one; the encoder first, because its presence
 # says that the run is finished.
-_OF_THE_END = ("encoder.safetensors", "evaluation.json", "report.html", "ledger.json")
+_OF_THE_END = (
+    "encoder.safetensors",
+    "evaluation.json",
+    "predictions.npz",
+    "map.npz",
+    "report.html",
+    "ledger.json",
+)
 
 
 def extend(out: Path, steps: int) -> None:
