@@ -75,6 +75,17 @@ def unpack(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(np.concatenate(sheets)[: len(labels)]), labels
 
 
+def resident(pid: int) -> float:
+    """Resident memory of a process in MiB, 0 where the process has ended."""
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS"):
+                return int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    return 0.0
+
+
 def device_line(threads: str = "") -> str:
     """Processor, cores, this process's threads or what `threads` says of them, torch; nothing that names the host."""
     if not threads:

@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from _common import claim, write_result
+from _common import claim, resident, write_result
 from swell.files import read_json, sha256_of
 
 OPTIONS = "width=256,depth=2"
@@ -29,17 +29,6 @@ def start(out: Path, args: argparse.Namespace) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "swell", "generate", args.data, "--out", str(out), "--count", str(args.count)]
     command += ["--network", "pca_mlp", "--steps", "300", "--options", OPTIONS, "--device", "cpu"]
     return subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-
-
-def resident(pid: int) -> float:
-    """MiB, 0 where the process has ended."""
-    try:
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS"):
-                return int(line.split()[1]) / 1024
-    except OSError:
-        pass
-    return 0.0
 
 
 def shards(out: Path) -> int:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from swell.data.cells import is_anndata
 from swell.data.open import open_data
 from swell.errors import InputError
-from swell.run import Run
+from swell.model import Model
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -65,14 +65,16 @@ def pretrain(
     return _written(adata, features, about | {"run": "" if out is None else str(out)}, copy)
 
 
-def embed(adata: AnnData, run: Run | Path | str, *, copy: bool = False) -> AnnData | None:
-    """Write the features of the cells of `adata` by a finished run; arguments and places as `pretrain`.
+def embed(adata: AnnData, run: Model | Path | str, *, copy: bool = False) -> AnnData | None:
+    """Write the features of the cells of `adata` by a finished run, or an exported encoder, where `pretrain` does.
 
     Raises:
         InputError: cells that do not fit the run, as when a fifth of its genes is missing.
     """
+    from swell.verbs import load
+
     _require_anndata(adata)
-    opened = run if isinstance(run, Run) else Run(run)
+    opened = load(run) if isinstance(run, (str, Path)) else run
     return _written(adata, opened.encode(adata), opened.about, copy)
 
 

@@ -255,7 +255,8 @@ class ViT(Backbone):
     def _with_class(self, tokens: Tensor) -> Tensor:
         if not self.extra:
             return tokens
-        return torch.cat([self.class_token.expand(len(tokens), -1, -1), tokens], 1)
+        first = self.class_token.expand(tokens.shape[0], -1, -1)  # len() would fix the batch of an exported graph
+        return torch.cat([first, tokens], 1)
 
     def _blocks(self, tokens: Tensor, top_k: int | None = None) -> Tensor:
         x = self._with_class(tokens)
