@@ -1,8 +1,10 @@
 """`swell compare` on real little runs: what it prints, writes, refuses to overwrite, and how the page looks."""
 
+import csv
 import html
 import json
 import re
+import shlex
 import shutil
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
@@ -10,10 +12,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_in_browser import BROWSER, browse
+from test_in_browser import BROWSER, chromium
 
 import swell
-from swell.cli import main
+from swell.cli import main, parse
 from swell.report.compare_page import render_comparison
 from swell.report.compare_text import markdown
 
@@ -63,7 +65,7 @@ def triple_the_cost(run):
     (run / "ledger.json").write_text(json.dumps(ledger))
 
 
-def test_it_prints_a_table_and_a_verdict_and_writes_three_files(runs, capsys, tmp_path):
+def test_it_prints_a_table_and_a_verdict_and_writes_four_files(runs, capsys, tmp_path):
     out = tmp_path / "deep" / "out"
     status, text, err = call(capsys, *runs, "--out", out, "--budget", "flops")
     assert (status, err) == (0, [])
@@ -73,7 +75,7 @@ def test_it_prints_a_table_and_a_verdict_and_writes_three_files(runs, capsys, tm
     assert {(row[0], row[1], row[10], row[12]) for row in rows} == {(m, "2", "1,280", "20") for m in ("simclr", "dcl")}
     result = json.loads((out / "compare.json").read_text())
     assert text.split("\n\n")[1].splitlines() == [result["verdict"], f"Look at {out / 'report.html'}"]
-    assert sorted(path.name for path in out.iterdir()) == ["compare.json", "report.html", "table.md"]
+    assert sorted(path.name for path in out.iterdir()) == ["compare.json", "report.html", "table.csv", "table.md"]
     assert [path.name for path in out.parent.iterdir()] == ["out"]  # nothing temporary is left
     assert result["basis"] == "flops"
     for run in result["runs"]:
@@ -102,6 +104,18 @@ def test_the_markdown_table_has_every_cost_and_its_caption(runs, tmp_path):
     assert {line.count("|") for line in (header, rule, *rows)} == {18}
     assert caption.startswith(result["verdict"])
     assert "swell-probe-1" in caption
+
+
+def test_the_csv_table_holds_unrounded_numbers(runs, tmp_path):
+    result = swell.compare(runs, tmp_path / "out", budget="flops")
+    with (tmp_path / "out" / "table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["arm"] for row in rows] == [arm["name"] for arm in result["arms"]]
+    for row, arm in zip(rows, result["arms"], strict=True):
+        assert float(row["linear_mean"]) == arm["scores"]["linear"]["mean"]
+        assert float(row["linear_sd"]) == arm["scores"]["linear"]["sd"]
+        assert float(row["flops"]) == float(row["total_flops"]) == arm["costs"]["flops"]
+        assert bool(int(row["front_flops"])) == (arm["name"] in result["front"]["flops"])
 
 
 def test_unequal_budgets_make_a_table_without_ranks(copies, capsys, tmp_path):
@@ -178,7 +192,7 @@ class Balanced(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "link"):
+        if tag not in ("meta", "link", "img"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -190,23 +204,94 @@ def result(runs, tmp_path):
     return swell.compare(runs, tmp_path / "out", budget="flops")
 
 
-def test_every_run_is_a_dot_in_every_chart_where_its_numbers_put_it(result):
+def charts(page):
+    """By title, what the script reads of each chart, and the svg."""
+    figures = re.findall(r'<figure class="chart">(.*?)</figure>', page, re.S)
+    found = {}
+    for figure in figures:
+        title = html.unescape(re.search(r"<h3>(.*?)</h3>", figure)[1])
+        data = json.loads(re.search(r'<script type="application/json">(.*?)</script>', figure, re.S)[1])
+        found[title] = data, re.search(r'<svg viewBox="0 0 520.*?</svg>', figure, re.S)[0]
+    return found
+
+
+def test_every_run_is_a_dot_against_every_cost_that_differs(result):
+    told = json.loads(json.dumps(result))
+    for run in told["runs"]:
+        run["costs"]["pixels"] *= 1 + run["seed"]
+    told["budgets"]["pixels"]["equal"] = False
+    told["budgets"]["flops"]["equal"] = True
+    found = charts(render_comparison(told))
+    assert "Pixels" in found
+    assert not {"Views", "Samples", "Steps", "FLOPs"} & set(found)  # all runs would stand above one place
+    data, svg = found["Pixels"]
+    for line in data["lines"]:
+        runs = [run for run in told["runs"] if run["arm"] == line["name"]]
+        assert line["x"] == pytest.approx([run["costs"]["pixels"] for run in runs], rel=1e-4)
+        assert line["y"] == pytest.approx([100 * run["scores"]["linear"] for run in runs], rel=1e-4)
+    marks = [e for e in ElementTree.fromstring(svg).iter("path") if "mark" in e.get("class", "")]
+    assert [e.get("class") for e in marks] == ["mark dots s0 k0", "mark dots s0 k1"]
+    assert [e.get("d").count("M") for e in marks] == [2, 2]
+
+
+def test_the_pareto_front_joins_the_arms_that_no_other_beats(result):
+    told = json.loads(json.dumps(result))
+    first, second = told["arms"]
+    first["spent"]["seconds"], second["spent"]["seconds"] = 20.0, 10.0
+    first["scores"]["linear"]["mean"], second["scores"]["linear"]["mean"] = 0.9, 0.8
+    told["front"]["seconds"] = [second["name"], first["name"]]
+    page = render_comparison(told)
+    data, _ = charts(page)["Best for the time"]
+    assert [(line["name"], line["x"], line["y"]) for line in data["lines"]] == [
+        (first["name"], [20], [90]), (second["name"], [10], [80]), ("Pareto front", [10, 20], [80, 90]),
+    ]  # fmt: skip
+    assert "Each arm was worth its time: none was beaten by one that took no longer." in page
+    told["front"]["seconds"] = [first["name"]]
+    assert f"Only {first['name']} paid off in time" in render_comparison(told)
+    told["machines_differ_in"] = {"cpu": ["a", "b"]}
+    assert "arithmetic" in render_comparison(told).partition("</p>")[0]
+
+
+def test_the_summary_is_two_sentences_and_the_runs_can_be_made_again(result, runs):
+    page = html.unescape(render_comparison(result))
+    summary = re.search(r'<p class="verdict">(.*?)</p>', page)[1]
+    assert summary.startswith(result["verdict"])
+    assert len(re.findall(r"[.]( |$)", summary)) == 2
+    command = re.search(r"<code>(swell compare .*?)</code>", page)[1]
+    assert parse(shlex.split(command)[1:])
+    assert [str(run) in command for run in runs] == [True] * 4
+    assert page.count("Show the recipe of") == 2
+    assert 'method = "dcl"' in page
+    assert "<dt>torch</dt>" in page
+
+
+@pytest.mark.parametrize(("origin", "command"), [("builtin:digits:train", True), ("array", False)])
+def test_a_suite_is_made_again_from_its_folder(result, runs, origin, command):
+    told = {**result, "suite": "methods", "data": {**result["data"], "origin": origin}}
+    (text,) = re.findall(r"<code>(swell.compare.*?)</code>", html.unescape(render_comparison(told)))
+    if command:
+        assert parse(shlex.split(text)[1:]).runs == [str(runs[0].parent)]
+        assert "--data builtin:digits --labelled builtin:digits " in text
+    else:
+        assert text == f"swell.compare({str(runs[0].parent)!r}, {str(runs[0].parent) + '-again'!r}, data=data)"
+
+
+def test_the_map_shows_what_each_arm_makes_of_the_same_samples(result, copies):
     page = render_comparison(result)
-    charts = re.findall(r'<svg viewBox="0 0 520.*?</svg>', page, re.S)
-    assert len(charts) == 6  # all budgets but teacher forwards, which no run had
-    for chart in charts:
-        root = ElementTree.fromstring(chart)
-        marks = [e for e in root.iter("path") if "mark" in e.get("class", "")]
-        assert [e.get("class") for e in marks] == ["mark dots s0 k0", "mark dots s0 k1"]
-        assert [e.get("d").count("M") for e in marks] == [2, 2]
-        assert not any("L" in e.get("d") for e in marks)
-    seconds = {name: [run for run in result["runs"] if run["arm"] == name] for name in ("simclr", "dcl")}
-    places = re.findall(r'class="mark dots s0 k\d" d="M([\d.]+) ([\d.]+)h.01M([\d.]+) ([\d.]+)h.01"', charts[0])
-    found = {arm["name"]: place for arm, place in zip(result["arms"], places, strict=True)}
-    across = [(float(found[n][2 * i]), r["costs"]["seconds"]) for n, rs in seconds.items() for i, r in enumerate(rs)]
-    down = [(-float(found[n][2 * i + 1]), r["scores"]["linear"]) for n, rs in seconds.items() for i, r in enumerate(rs)]
-    for drawn_and_true in (across, down):
-        assert [true for _, true in sorted(drawn_and_true)] == sorted(true for _, true in drawn_and_true)
+    data = next(json.loads(text) for text in re.findall(r'<script type="application/json">(.*?)</script>', page) if '"layouts"' in text)  # fmt: skip
+    assert data["count"] == 90  # 30 % of 300
+    assert len({layout["xy"] for layout in data["layouts"]}) == 2
+    assert [c["name"] for c in data["colourings"]] == ["label"]
+    options = re.findall(r'<option value="\d+">(\w+)</option>', page)
+    assert options == [arm["name"] for arm in result["arms"]]
+    told = json.loads(json.dumps(result))
+    told["arms"][0]["runs"] = [str(copies[0])]
+    for damage in (b"no map", None):
+        if damage is None:
+            (copies[0] / "map.npz").unlink()
+        else:
+            (copies[0] / "map.npz").write_bytes(damage)
+        assert '<figure class="map">' not in render_comparison(told)
 
 
 def test_the_page_is_well_formed_and_stands_alone(result):
@@ -217,7 +302,8 @@ def test_the_page_is_well_formed_and_stands_alone(result):
     assert "costs" in ids
     assert "http" not in page.replace("http-equiv", "")
     for heading in ("How good are the features?", "What did pre-training cost?", "Which budgets are equal?",
-                    "How sure is it? Linear accuracy against", "What do the features look like without labels?",
+                    "How sure is it? Linear accuracy against", "Which arms are worth their cost?",
+                    "What do the features look like without labels?",
                     "What differs between the arms?", "Every run"):  # fmt: skip
         assert heading in html.unescape(page)
     assert '<b class="best">' not in page  # the rank says what is best; no second rule beside it
@@ -227,6 +313,9 @@ def test_the_page_is_well_formed_and_stands_alone(result):
 def test_hostile_names_stay_text(result, name):
     told = json.loads(json.dumps(result).replace("dcl", json.dumps(name)[1:-1]))
     assert told["arms"][0]["name"] == name or told["arms"][1]["name"] == name
+    for renamed, own in zip(told["arms"], result["arms"], strict=True):
+        renamed["runs"] = own["runs"]  # which are where they were
+    told["runs"][0]["path"] = result["runs"][0]["path"]
     expected = [tag for tag, _ in Balanced(render_comparison(result)).tags]
     page = render_comparison(told)
     assert [tag for tag, _ in Balanced(page).tags] == expected
@@ -250,28 +339,18 @@ def test_patches_generated_samples_and_gaps_have_their_columns(result):
     assert "linear, 16 grid patches" in page
     assert "| 50.0 | 50.0 |" in table
     assert table.splitlines()[3].endswith("| – |")
-    assert page.count('<figure class="chart">') == 7
+    assert "Teacher forwards" in charts(page)
 
 
 @pytest.mark.browser
 @pytest.mark.skipif(BROWSER is None, reason="no chromium, chromium-browser or google-chrome on the PATH")
 def test_the_page_fits_a_desktop_and_a_phone(result, tmp_path):
-    text = render_comparison(result)
-    frames = "".join(
-        f'<iframe style="width:{width}px;height:900px;border:0" srcdoc="{html.escape(text)}"></iframe>'
-        for width in (1280, 390)
-    )
-    script = """onload = () => { document.body.textContent = JSON.stringify([...document.querySelectorAll("iframe")]
-      .map((frame) => { const doc = frame.contentDocument, button = doc.querySelector(".legend button");
-        button.click();
-        return [doc.documentElement.scrollWidth - doc.documentElement.clientWidth,
-          [...doc.querySelector(".chart > svg").querySelectorAll(".mark")].map((m) => m.classList.contains("lit"))];
-      })) }"""
-    (tmp_path / "both.html").write_text(f"<!DOCTYPE html><body>{frames}<script>{script}</script></body>")
-    dom, console = browse(tmp_path / "both.html", tmp_path / "profile")
-    assert console == []
-    body = re.search(r"<body[^>]*>(.*)</body>", dom, re.S)
-    assert body is not None
-    for over, lit in json.loads(body[1]):
-        assert over <= 0
-        assert lit == [True, False]
+    (tmp_path / "page.html").write_text(render_comparison(result), encoding="utf-8")
+    with chromium.Browser(tmp_path / "profile") as browser:
+        for width, touch in ((1280, False), (390, True)):
+            with browser.open(tmp_path / "page.html", width=width, touch=touch) as tab:
+                assert tab.run("document.documentElement.scrollWidth") == width
+                tab.click(".chart .legend button")
+                lit = "[...document.querySelector('.chart svg').querySelectorAll('.mark')].map((m) => m.classList.contains('lit'))"
+                assert tab.run(lit)[:2] == [True, False]
+                assert tab.complaints == []

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 import math
 import re
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 
 from swell.errors import InputError
+from swell.report.maps import Colouring, EmbeddingMap, Layout
 from swell.report.page import (
     Chart,
+    Charts,
     Column,
-    EmbeddingMap,
     Page,
     Pairs,
     Series,
@@ -21,6 +23,7 @@ from swell.report.page import (
     render,
     write_report,
 )
+from swell.report.pictures import sprite
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> \"'&{{ 7*7 }}\u2028--><!--"
@@ -58,6 +61,11 @@ def read(html: str) -> Reader:
     return reader
 
 
+def layout(n: int, name: str = "encoder") -> Layout:
+    rng = np.random.default_rng(n)
+    return Layout(name, rng.normal(size=(n, 2)), (np.arange(n)[:, None] + [1, 2]) % max(n, 1), np.arange(n) % 4)
+
+
 def sample_page(word: str = "sample") -> Page:
     rng = np.random.default_rng(0)
     steps = np.arange(400)
@@ -80,13 +88,23 @@ def sample_page(word: str = "sample") -> Page:
         notices=[f"{word} notice"],
         tables=[Table(f"{word} table", columns, rows, f"{word} note")],
         curves=[Chart(f"{word} loss", "step", "loss", lines), Chart("rate", "step", word, lines[:1])],
+        sections=[Charts("more", f"{word} section", f"{word} explanation", [spectrum])],
         spectra=[spectrum],
         pairs=Pairs(f"{word} pairs", images[:5], images[5:10], [5.0, 1.0, math.nan, 3.0, 2.0], word),
         maps=[
-            EmbeddingMap(f"{word} map", rng.normal(size=(30, 2)), images, [f"{word} {i % 3}" for i in range(30)], word),
-            EmbeddingMap("vectors", rng.normal(size=(5, 2))),
+            EmbeddingMap(
+                f"{word} map",
+                [layout(30, word), layout(30, f"{word} 2")],
+                [Colouring("label", [f"{word} {i}" for i in range(3)], np.arange(30) % 3)],
+                sprite(images),
+                word,
+            ),
+            EmbeddingMap("vectors", [layout(5)]),
         ],
         recipe=f'seed = 0\nname = "{word * 40}"\n',
+        recipes=[(f"{word} recipe", word)],
+        commands=[(f"{word} again", f"swell {word}")],
+        environment=[(f"{word} cpu", word)],
         footer=f"{word} footer",
     )
 
@@ -95,11 +113,13 @@ def test_every_part_is_there_and_the_tags_balance():
     page = sample_page()
     reader = read(render(page))
     text = "".join(reader.text)
-    for part in ["title", "verdict", "fact", "notice", "table", "note", "loss", "pairs", "map", "footer", "baselines"]:
+    for part in ["title", "verdict", "fact", "notice", "table", "note", "loss", "pairs", "map", "footer", "baselines",
+                 "section", "explanation", "recipe", "again", "cpu"]:  # fmt: skip
         assert f"sample {part}" in text
     sections = [a["id"] for tag, a in reader.tags if tag == "section"]
-    assert sections == ["run", "results", "pairs", "maps", "curves", "spectra", "recipe"]
-    assert [a["href"] for tag, a in reader.tags if tag == "a"] == [f"#{name}" for name in sections]
+    assert sections == ["run", "results", "more", "maps", "pairs", "curves", "spectra", "recipe"]
+    links = [a["href"] for tag, a in reader.tags if tag == "a"]
+    assert links == ["#results", *(f"#{name}" for name in sections)]
     assert text.index("sample verdict") < text.index("sample notice") < text.index("What was run")
 
 
@@ -108,13 +128,18 @@ def test_accessible_markup():
     heads = [a for tag, a in reader.tags if tag == "th"]
     assert heads
     assert all(a["scope"] in {"col", "row", "rowgroup"} for a in heads)
-    pictures = [a for tag, a in reader.tags if tag == "img"]
+    pictures = [a for tag, a in reader.tags if tag == "img" and "hidden" not in a]
     assert len(pictures) == 10
     assert all(a["alt"] and int(a["width"]) == int(a["height"]) == 64 for a in pictures)
     drawings = [a for tag, a in reader.tags if tag == "svg"]
     assert all(a.get("aria-label") or a.get("aria-hidden") == "true" for a in drawings)
     tags = [tag for tag, _ in reader.tags]
-    assert tags.count("figure") == tags.count("figcaption") == 6
+    assert tags.count("figure") == tags.count("figcaption") == 7
+    labelled = [a for _, a in reader.tags if a.get("role") in ("application", "region")]
+    assert len(labelled) == 4 + 2 + 1
+    assert all(a.get("aria-label") or a.get("aria-labelledby") for a in labelled)
+    assert all(a.get("tabindex") == "0" for a in labelled)
+    assert all(a.get("type") == "button" for tag, a in reader.tags if tag == "button")
     ids = [a["id"] for _, a in reader.tags if "id" in a]
     assert len(ids) == len(set(ids))
 
@@ -139,23 +164,35 @@ def test_hostile_names_stay_text_everywhere():
     assert [tag for tag, _ in hostile.tags] == [tag for tag, _ in harmless.tags]
     assert not any(name.startswith("on") for _, attributes in hostile.tags for name in attributes)
     assert "{{ 7*7 }}" in "".join(hostile.text)
-    assert len([t for t, _ in hostile.tags if t == "script"]) == 3  # two data islands and our own
+    assert len([t for t, _ in hostile.tags if t == "script"]) == 7  # six data islands and our own
 
 
-def test_the_data_island_comes_back_as_it_went_in():
-    page = sample_page(HOSTILE)
-    islands = re.findall(r'<script type="application/json">(.*?)</script>', render(page), re.S)
-    data = json.loads(islands[0])
-    assert data["names"] == [f"{HOSTILE} {i}" for i in range(3)]
-    assert data["label"] == [i % 3 for i in range(30)]
-    assert len(data["xy"]) == 60
-    assert json.loads(islands[1])["label"] is None
+def islands(html: str) -> list[dict]:
+    return [json.loads(text) for text in re.findall(r'<script type="application/json">(.*?)</script>', html, re.S)]
+
+
+def words(text: str) -> list[int]:
+    return np.frombuffer(base64.b64decode(text), "<u2").tolist()
+
+
+def test_the_data_islands_come_back_as_they_went_in():
+    found = islands(render(sample_page(HOSTILE)))
+    first, second = [data for data in found if "layouts" in data]
+    (label,) = first["colourings"]
+    assert label["names"] == [f"{HOSTILE} {i}" for i in range(3)]
+    assert words(label["codes"]) == [i % 3 for i in range(30)]
+    assert [len(words(one["xy"])) for one in first["layouts"]] == [60, 60]
+    assert words(first["layouts"][0]["near"]) == [(i + j) % 30 for i in range(30) for j in (1, 2)]
+    assert words(first["layouts"][0]["cluster"]) == [i % 4 for i in range(30)]
+    assert (second["colourings"], second["sheet"]) == ([], None)
+    (line,) = next(data for data in found if "lines" in data)["lines"]
+    assert (line["name"], line["x"][:3], line["y"][:3]) == (HOSTILE, [1, 2, 3], [0.8**0, 0.8, 0.64])
 
 
 def test_charts_are_well_formed_svg():
     html = render(sample_page(HOSTILE))
     drawings = re.findall(r'<svg viewBox="0 0 520.*?</svg>', html, re.S)
-    assert len(drawings) == 3
+    assert len(drawings) == 4
     for drawing in drawings:
         root = ElementTree.fromstring(drawing)
         assert any("mark line" in e.get("class", "") for e in root.iter("path"))
@@ -174,19 +211,27 @@ def test_more_pairs_than_fit_are_counted():
     assert "6 pairs further apart are not shown" in html
 
 
+def test_suspicious_pairs_are_marked_and_counted():
+    images = np.zeros((3, 1, 4, 4), np.uint8)
+    html = render(Page("t", pairs=Pairs("p", images, images, [0.0, 2.0, 1.0], flags=["a copy", "", "close"])))
+    assert re.findall(r"<b>([^<]*)</b></span>", html) == ["a copy", "close"]
+    assert "2 of these 3 lie suspiciously close" in html
+    none = render(Page("t", pairs=Pairs("p", images, images, [1.0, 2.0, 1.0], flags=["", "", ""])))
+    assert "None of these 3 lie suspiciously close" in none
+    assert "suspiciously" not in render(Page("t", pairs=Pairs("p", images, images, [1.0, 2.0, 1.0])))
+
+
 def test_many_labels_are_not_coloured_but_still_named():
-    labels = [f"class {i}" for i in range(25)]
-    html = render(Page("t", maps=[EmbeddingMap("m", np.random.default_rng(0).normal(size=(25, 2)), None, labels)]))
+    labels = Colouring("label", [f"class {i}" for i in range(25)], np.arange(25))
+    html = render(Page("t", maps=[EmbeddingMap("m", [layout(25)], [labels])]))
     assert "25 different labels" in html
-    assert len(re.findall(r"mark dots s0 k0", html)) == 1
+    assert re.findall(r'<option value="(\w+)">', html) == ["cluster"]
     assert "class 24" in html
-    few = render(Page("t", maps=[EmbeddingMap("m", np.zeros((3, 2)), None, ["10", "9", "b"])]))
-    assert re.findall(r"</svg> (\w+)</button>", few) == ["9", "10", "b"]
 
 
 def test_wrong_lengths_are_refused():
-    with pytest.raises(ValueError, match="5 places for 4"):
-        render(Page("t", maps=[EmbeddingMap("m", np.zeros((5, 2)), None, ["a"] * 4)]))
+    with pytest.raises(ValueError, match="5 places"):
+        render(Page("t", maps=[EmbeddingMap("m", [layout(5)], [Colouring("label", ["a"], np.zeros(4, int))])]))
     images = np.zeros((3, 1, 4, 4), np.uint8)
     with pytest.raises(ValueError, match="3 generated, 2 nearest"):
         render(Page("t", pairs=Pairs("p", images, images[:2], [1.0, 2.0, 3.0])))
@@ -201,7 +246,7 @@ def test_an_empty_page_and_empty_parts():
         tables=[Table("no rows", [Column("name", "Arm")], [])],
         curves=[Chart("no series", "x", "y", [])],
         pairs=Pairs("p", none, none, []),
-        maps=[EmbeddingMap("m", np.zeros((0, 2)), none, [])],
+        maps=[EmbeddingMap("m", [layout(0)])],
     )
     text = "".join(read(render(page)).text)
     assert "Generated samples" not in text
@@ -213,7 +258,7 @@ def test_same_page_same_bytes_and_a_reasonable_size(tmp_path):
     write_report(tmp_path / "b" / "report.html", sample_page())
     first = (tmp_path / "a.html").read_bytes()
     assert first == (tmp_path / "b" / "report.html").read_bytes()
-    assert len(first) < 120_000
+    assert len(first) < 200_000
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["a.html"]
 
 

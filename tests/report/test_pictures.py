@@ -52,17 +52,20 @@ def test_large_images_are_averaged_down_and_keep_their_shape():
     assert np.array_equal(first, a[0, :, ::4, ::4].transpose(1, 2, 0))
 
 
-def test_a_large_colour_sheet_is_reduced_to_a_palette_and_stays_close():
-    n = np.arange(400)
-    a = np.zeros((400, 3, 32, 32), np.uint8)
-    a[:, 0], a[:, 1] = (n % 8 * 30)[:, None, None], (n // 8 % 8 * 30)[:, None, None]
+@pytest.mark.parametrize(("n", "side", "tile"), [(400, 32, 32), (7000, 30, 24), (20_000, 20, 16)])
+def test_a_large_sheet_is_small_and_stays_close(n, side, tile):
+    a = np.zeros((n, 3, side, side), np.uint8)
+    a[:, 0], a[:, 1] = (np.arange(n) % 8 * 30)[:, None, None], (np.arange(n) // 8 % 8 * 30)[:, None, None]
     s = sprite(a)
-    png = Image.open(io.BytesIO(base64.b64decode(s.uri.split(",")[1])))
-    assert png.mode == "P"
-    sheet = np.asarray(png.convert("RGB")).astype(int)
-    for i in (0, 37, 399):
-        y, x = i // s.columns * 32, i % s.columns * 32
-        assert np.abs(sheet[y + 16, x + 16] - a[i, :, 16, 16]).max() <= 4
+    assert s.tile == (tile, tile)
+    assert len(s.uri) < 4_000_000
+    head, data = s.uri.split(",")
+    assert head == "data:image/jpeg;base64"
+    sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")).astype(int)
+    for i in (0, 37, n - 1):
+        y, x = i // s.columns * tile, i % s.columns * tile
+        for corner in (1, tile - 2):  # tiles are whole blocks, so neighbours do not bleed into each other
+            assert np.abs(sheet[y + corner, x + corner] - a[i, :, 0, 0]).max() <= 8
 
 
 def test_channels():

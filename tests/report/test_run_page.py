@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import html
-import json
-import re
 import shutil
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_in_browser import BROWSER, browse
+from test_in_browser import BROWSER, chromium
 from test_page import read
 
 import swell
@@ -77,7 +74,7 @@ def test_pretraining_ends_with_pictures_of_what_the_method_does(runs, method, ti
     page = report(runs[method])
     for title in (MAE_TITLE, MIXED_TITLE, ATTENTION):
         assert (f"<h3>{title}</h3>" in page) is (title in titles)
-    assert sum(tag == "img" for tag, _ in read(page).tags) == pictures + 2 * 8
+    assert sum(tag == "img" for tag, _ in read(page).tags) == pictures + 2 * 8 + 10 * 7 + 1  # neighbours, the map
     assert len(page) < 300_000
     assert "the samples it was trained on" in page
 
@@ -199,29 +196,23 @@ def test_dense_and_fine_tuned_scores_stand_beside_their_controls(copy):
 @pytest.mark.browser
 @pytest.mark.skipif(BROWSER is None, reason="no chromium, chromium-browser or google-chrome on the PATH")
 def test_pictures_fit_a_desktop_and_a_phone_pixel_by_pixel(runs, tmp_path):
-    page = report(runs["mixed_ae"])
-    frames = "".join(
-        f'<iframe style="width:{width}px;height:900px;border:0" srcdoc="{html.escape(page)}"></iframe>'
-        for width in (1280, 390)
-    )
-    script = """onload = () => { document.body.textContent = JSON.stringify([...document.querySelectorAll("iframe")]
-      .map((frame) => { const doc = frame.contentDocument, style = (e) => frame.contentWindow.getComputedStyle(e);
+    script = """(() => { const doc = document, style = getComputedStyle;
         const pictures = [...doc.querySelectorAll(".gallery img")], map = doc.querySelector(".gallery .cells");
-        const own = doc.querySelector(".framed.k1 img"), stroke = map.querySelector(".k1");
+        const own = map.closest(".gallery").querySelector(".framed.k1 img"), stroke = map.querySelector(".k1");
+        const first = map.closest(".gallery").querySelector("img");
         return { over: doc.documentElement.scrollWidth - doc.documentElement.clientWidth,
           right: Math.max(...[...doc.querySelectorAll(".gallery *")].map((e) => e.getBoundingClientRect().right)),
           smooth: pictures.filter((e) => style(e).imageRendering !== "pixelated").length,
           broken: pictures.filter((e) => !e.complete || e.naturalWidth !== 16).length,
-          wide: [pictures[0].clientWidth, pictures[0].clientHeight, map.getBoundingClientRect().width, map.getBoundingClientRect().height],
-          colours: [style(own).borderBottomColor, style(stroke).stroke] }; })) }"""
-    (tmp_path / "both.html").write_text(f"<!DOCTYPE html><body>{frames}<script>{script}</script></body>")
-    dom, console = browse(tmp_path / "both.html", tmp_path / "profile")
-    assert console == []
-    body = re.search(r"<body[^>]*>(.*)</body>", dom, re.S)
-    assert body is not None
-    for found, width, side in zip(json.loads(body[1]), (1280, 390), (96, 64), strict=True):
-        assert found["over"] <= 0
-        assert found["right"] <= width
-        assert (found["smooth"], found["broken"]) == (0, 0)
-        assert found["wide"] == [side] * 4
-        assert found["colours"][0] == found["colours"][1]  # a frame and its patches in the map
+          wide: [first.clientWidth, first.clientHeight, map.getBoundingClientRect().width, map.getBoundingClientRect().height],
+          colours: [style(own).borderBottomColor, style(stroke).stroke] }; })()"""
+    with chromium.Browser(tmp_path / "profile") as browser:
+        for width, side in ((1280, 96), (390, 64)):
+            with browser.open(runs["mixed_ae"] / "report.html", width=width) as tab:
+                found = tab.run(script)
+                assert tab.complaints == []
+            assert found["over"] <= 0
+            assert found["right"] <= width
+            assert (found["smooth"], found["broken"]) == (0, 0)
+            assert found["wide"] == [side] * 4
+            assert found["colours"][0] == found["colours"][1]  # a frame and its patches in the map

@@ -10,17 +10,14 @@ from hypothesis import strategies as st
 
 from swell.report.svg import (
     DASHES,
-    MAP_HEIGHT,
-    MAP_WIDTH,
     Chart,
     Series,
     chart_keys,
     decimate,
+    draw_chart,
     line_chart,
     log_tick_text,
     log_ticks,
-    place,
-    scatter,
     tick_texts,
     ticks,
 )
@@ -140,19 +137,27 @@ def test_series_of_unequal_length_are_refused():
         line_chart(Chart("t", "x", "y", [Series("a", [1, 2], [1])]))
 
 
-def test_place_keeps_shape_and_stays_inside():
-    xy = np.random.default_rng(0).normal(size=(200, 2)) * [3, 1] + 100
-    found = place(xy)
-    assert (found >= 0).all()
-    assert (found <= [MAP_WIDTH, MAP_HEIGHT]).all()
-    scale = np.ptp(found[:, 0]) / np.ptp(xy[:, 0])
-    assert np.abs(np.diff(found[:, 1]) + scale * np.diff(xy[:, 1])).max() <= 1.01  # same scale, y upwards
-    assert place(np.zeros((3, 2))).tolist() == [[MAP_WIDTH // 2, MAP_HEIGHT // 2]] * 3
-    assert place(np.zeros((0, 2))).shape == (0, 2)
-
-
-def test_scatter_has_a_mark_for_every_label_and_a_dot_for_every_sample():
-    svg = scatter(np.arange(60).reshape(30, 2), np.arange(30) % 15, "alt")
+def test_dots_are_drawn_one_by_one_in_the_colours_and_shapes_of_their_keys():
+    chart = Chart("t", "x", "y", [Series(str(i), [1, 2, 3], [i, math.nan, i + 1], dots=True) for i in range(12)])
+    svg = draw_chart(chart).svg
     marks = re.findall(r'<path class="mark dots s(\d) k(\d)" d="([^"]*)"', svg)
-    assert len({mark[:2] for mark in marks}) == 15
-    assert [mark[2].count("M") for mark in marks] == [2] * 15
+    assert [(int(s), int(k)) for s, k, _ in marks] == [(i // 10, i % 10) for i in range(12)]
+    assert [(key.shape, key.colour) for key in chart_keys(chart)] == [(i // 10, i % 10) for i in range(12)]
+    assert all(d.count("M") == 2 and "L" not in d for *_, d in marks)
+    assert "0 lies at 0 to 1" in svg
+
+
+def test_what_a_script_reads_leads_back_to_where_the_line_is_drawn():
+    x, y = np.arange(5.0), np.array([1.0, 0.1, np.nan, 0.01, 0.001])
+    drawn = draw_chart(Chart("t", "x", "y", [Series("a", x, y)], log_y=True))
+    left, top, right, bottom = drawn.data["box"]
+    (line,) = drawn.data["lines"]
+    assert line["x"] == x.tolist()
+    assert line["y"] == [1.0, 0.1, None, 0.01, 0.001]
+    low, high = drawn.data["y"]["low"], drawn.data["y"]["high"]
+    places = np.array(re.findall(r"[ML]([\d.]+) ([\d.]+)", paths(drawn.svg)[0]), float)
+    known = np.isfinite(y)
+    across = left + (x - drawn.data["x"]["low"]) / (drawn.data["x"]["high"] - drawn.data["x"]["low"]) * (right - left)
+    down = bottom - np.log(y / low) / np.log(high / low) * (bottom - top)
+    assert np.abs(places - np.stack([across, down], 1)[known]).max() <= 0.051
+    assert draw_chart(Chart("t", "x", "y", [])).data is None

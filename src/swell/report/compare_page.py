@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import os
-import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from markupsafe import Markup
-
 from swell import __version__
 from swell.errors import InputError
-from swell.evaluation.compare import BUDGETS, BY, FORMAT
+from swell.evaluation.budgets import BUDGETS, listed
+from swell.evaluation.compare import BY, FORMAT
 from swell.files import new_folder, read_json, write_json, write_text
-from swell.report.compare_text import SCORES, bag_of, headers, kinds_of_bags, markdown
-from swell.report.page import Cell, Chart, Column, Page, Series, Table, render
-from swell.report.svg import line_chart, point_key
+from swell.report.again import environment_facts, nameable
+from swell.report.compare_curves import cost_section, curve_section, way_tables
+from swell.report.compare_text import SCORES, bag_of, csv_table, headers, kinds_of_bags, markdown
+from swell.report.map_making import kept_map, shared_map
+from swell.report.maps import EmbeddingMap
+from swell.report.page import Cell, Column, Page, Table, render
 from swell.report.tables import count, seconds
 
-FILES = ("compare.json", "table.md", "report.html")
+FILES = ("compare.json", "table.md", "table.csv", "report.html")
+MOST_LAYOUTS, MOST_RECIPES = 8, 12  # arms in the map, and with their recipe on the page
 COST_COLUMNS = (
     Column("seconds", "time", "Time on the clock of pre-training alone. Compares on one and the same machine only.",
            "s", None),
@@ -64,17 +66,24 @@ def _is_comparison(path: Path) -> bool:
         value = read_json(path)
     except InputError:
         return False
-    return isinstance(value, dict) and value.get("format") == FORMAT
+    return isinstance(value, dict) and str(value.get("format")).startswith(FORMAT.rpartition("-")[0])
 
 
 def write_comparison(out: Path, result: Mapping[str, Any]) -> None:
-    """Write compare.json, table.md and report.html to the folder `out`, all or none, in place of what it holds."""
+    """Write compare.json, table.md, table.csv and report.html to the folder `out`, all or none, in place of what it
+    holds."""
     out = Path(os.path.abspath(out))
-    html, table = render_comparison(result), markdown(result)
     with new_folder(out) as made:
-        write_json(made / "compare.json", result)
-        write_text(made / "table.md", table)
-        write_text(made / "report.html", html)
+        write_into(made, result)
+
+
+def write_into(out: Path, result: Mapping[str, Any]) -> None:
+    """Write those files beside whatever the folder `out` holds, such as the runs of a suite."""
+    html, table, rows = render_comparison(result), markdown(result), csv_table(result)
+    write_json(out / "compare.json", result)
+    write_text(out / "table.md", table)
+    write_text(out / "table.csv", rows)
+    write_text(out / "report.html", html)
 
 
 def render_comparison(result: Mapping[str, Any]) -> str:
@@ -103,22 +112,27 @@ def render_comparison(result: Mapping[str, Any]) -> str:
         tables.append(_budget_table(result))
     if result["pairs"]:
         tables.append(_pair_table(result))
+    tables += way_tables(result)
     if label_free := _label_free_table(arms):
         tables.append(label_free)
     if len(arms) > 1:
         tables.append(_settings_table(arms))
     tables.append(_run_table(result))
-    html = render(
+    return render(
         Page(
             title=f"Comparison of {len(arms)} arms" if len(arms) > 1 else "Comparison of the seeds of one arm",
-            verdict=result["verdict"],
+            verdict=f"{result['verdict']} {_worth(result)}".strip(),
             facts=facts,
             notices=result["notices"],
             tables=tables,
+            sections=[*curve_section(result), cost_section(result)],
+            maps=_map(arms),
+            recipes=_recipes(arms),
+            commands=[_command(result)],
+            environment=environment_facts(Path(result["runs"][0]["path"])),
             footer=f"swell {__version__}",
         )
     )
-    return html.replace("</main>", f"{_scatter_section(result)}</main>")  # of which a page has one
 
 
 def _cell(value: Mapping[str, Any], factor: float = 1.0) -> Cell:
@@ -211,6 +225,8 @@ def _pair_table(result: Mapping[str, Any]) -> Table:
                     "points": f"{-pair['mean']:+.1f}" if known else "–",
                     "interval": f"{-pair['high']:+.1f} to {-pair['low']:+.1f}" if interval else f"n = {pair['n']}",
                     "n": pair["n"],
+                    "p": "–" if pair["p_holm"] is None else f"{pair['p_holm']:.2g}",
+                    "samples": _on_samples(pair),
                     "clear": "clear" if pair["clear"] else "within noise" if interval else "no claim",
                 }
             )
@@ -221,19 +237,40 @@ def _pair_table(result: Mapping[str, Any]) -> Table:
             "interval", "95 % interval", "If it holds 0, chance may be all there is to the difference.", better=None
         ),
         Column("n", "common seeds", unit="count", better=None),
+        Column(
+            "p",
+            "p, corrected",
+            "How likely chance is to do as much, after Holm's correction for all pairs.",
+            better=None,
+        ),
+        Column(
+            "samples",
+            "on the same test samples",
+            "95 % interval of the same difference over the test samples, of "
+            "these very encoders: what other test samples might have said.",
+            better=None,
+        ),
         Column("clear", "the difference is", better=None),
     ]
+    if not any(pair.get("samples") for pair in result["pairs"]):
+        columns = [column for column in columns if column.key != "samples"]
     total = len(result["pairs"])
     note = (
         "Student's t over the paired differences. An interval narrower than one test sample counts as noise: a few "
         "seeds may agree that well by chance."
         + (
-            f" Each of the {total} pairs has its 95 % for itself: about one in 20 looks clear by chance."
+            " Each interval has its 95 % for itself; what is called clear is so after Holm's correction."
             if total > 1
             else ""
         )
     )
     return Table(f"How sure is it? {BY[result['by']].capitalize()} against {top}", columns, rows, note)
+
+
+def _on_samples(pair: Mapping[str, Any]) -> str:
+    """Of b against a, as the table has it."""
+    found = pair.get("samples")
+    return "–" if found is None else f"{-found['high']:+.1f} to {-found['low']:+.1f}"
 
 
 def _label_free_table(arms: Sequence[Mapping[str, Any]]) -> Table | None:
@@ -289,41 +326,49 @@ def _run_table(result: Mapping[str, Any]) -> Table:
     return Table("Every run", columns, rows)
 
 
-def _scatter_section(result: Mapping[str, Any]) -> Markup:
-    """Accuracy of every run against each of its costs."""
-    keys = [key for key in BUDGETS if result["budgets"][key]["max"]]
-    explain = (
-        "Each dot is one run. Up is better, left is cheaper; an arm that lies higher only because it lies further to "
-        "the right has bought its lead."
-    )
-    head = Markup('\n<section id="costs">\n<h2>Accuracy against cost</h2>\n<p class="explain">{}</p>\n').format(explain)
-    figures = Markup("\n").join(_scatter(result, key) for key in keys)
-    return head + Markup('<div class="charts">\n{}\n</div>\n</section>\n').format(figures)
+def _worth(result: Mapping[str, Any]) -> str:
+    """The second sentence of the summary: what the accuracy cost."""
+    arms, front = result["arms"], result.get("front")
+    key = "flops" if result["machines_differ_in"] else "seconds"
+    if len(arms) < 2 or not front:
+        return f"A run took {seconds(arms[0]['spent'][key])} on average." if key == "seconds" else ""
+    words, best = ("time", "took no longer") if key == "seconds" else ("arithmetic", "needed no more")
+    if len(front[key]) == len(arms):
+        return f"Each arm was worth its {words}: none was beaten by one that {best}."
+    only = "Only " if len(front[key]) == 1 else ""
+    return f"{only}{listed(front[key])} paid off in {words}: every other arm was beaten by one that {best}."
 
 
-def _scatter(result: Mapping[str, Any], key: str) -> Markup:
-    arms, by = [arm["name"] for arm in result["arms"]], result["by"]
-    series = []
-    for name in arms:
-        runs = [run for run in result["runs"] if run["arm"] == name]
-        x = np.repeat([run["costs"][key] for run in runs], 2)
-        y = np.stack([[100 * run["scores"][by] for run in runs], np.full(len(runs), np.nan)], 1)  # NaN: no line
-        series.append(Series(name, x, y.ravel()))
-    keys = [point_key(name, i) for i, name in enumerate(arms)]
-    svg, marks = line_chart(Chart(BUDGETS[key].capitalize(), BUDGETS[key], f"{BY[by]}, %", series)), iter(keys)
+def _map(arms: Sequence[Mapping[str, Any]]) -> list[EmbeddingMap]:
+    """The test samples as the first run of each arm sees them, where all of them kept a map of the same."""
+    kept = [kept_map(Path(arm["runs"][0]), arm["name"]) for arm in arms[:MOST_LAYOUTS]]
+    known = [one for one in kept if one is not None]
+    note = "The test samples as the first run of an arm sees them: choose another encoder to see what it makes of them."
+    left = f" Only the first {MOST_LAYOUTS} arms are here." * (len(arms) > MOST_LAYOUTS)
+    made = shared_map(known, "Map of the test samples", note + left) if len(known) == len(kept) else None
+    return [] if made is None else [made]
 
-    def as_dots(_: re.Match[str]) -> str:
-        mark = next(marks)
-        return f'class="mark dots s{mark.shape} k{mark.colour}"'
 
-    drawing = Markup(re.sub(r'class="mark line k\d"', as_dots, svg))  # a text in it has its quotes escaped
-    swatch = Markup(
-        '<li><button type="button" aria-pressed="false"><svg class="swatch small" viewBox="0 0 10 10" '
-        'aria-hidden="true"><path class="dots s{} k{}" d="M5 5h.01"/></svg> {}</button></li>'
-    )
-    legend = Markup("\n").join(swatch.format(mark.shape, mark.colour, mark.name) for mark in keys)
-    title = BUDGETS[key][0].upper() + BUDGETS[key][1:]
-    return Markup(
-        '<figure class="chart">\n<figcaption><h3>{}</h3></figcaption>\n{}\n'
-        '<ul class="legend" aria-label="Arms in this chart">\n{}\n</ul>\n</figure>'
-    ).format(title, drawing, legend)
+def _recipes(arms: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """The recipe of the first run of each arm that is still there."""
+    found = [(arm["name"], Path(arm["runs"][0]) / "recipe.toml") for arm in arms[:MOST_RECIPES]]
+    return [(f"Show the recipe of {name}", path.read_text(encoding="utf-8")) for name, path in found if path.is_file()]
+
+
+def _command(result: Mapping[str, Any]) -> tuple[str, str]:
+    paths = [run["path"] for run in result["runs"]]
+    if "suite" in result:
+        folder, what = os.path.commonpath(paths), "To train, probe and compare all runs of this suite again."
+        data, labelled = next(iter(result["data"]["pretrained_on"].values())), str(result["data"]["origin"])
+        if not (nameable(data) and nameable(labelled)):
+            return (
+                f"{what} In Python, with the same data.",
+                f"swell.compare({folder!r}, {f'{folder}-again'!r}, data=data)",
+            )
+        words = ["swell", "compare", folder, "--data", data.removesuffix(":train")]
+        words += ["--labelled", labelled.removesuffix(":train"), "--by", result["by"], "--out", f"{folder}-again"]
+        return what, shlex.join(words)
+    words = ["swell", "compare", *paths, "--by", result["by"]]
+    words += ["--budget", result["basis"]] if result["basis"] else []
+    words += ["--across-data"] * (len(result["data"]["pretrained_on"]) > 1)
+    return "To compare the same runs again.", shlex.join([*words, "--out", "compared-again"])

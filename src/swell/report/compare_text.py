@@ -1,7 +1,9 @@
-"""The table of a comparison as text: plain columns for a terminal, Markdown for a paper."""
+"""The table of a comparison as text: columns for a terminal, Markdown for a paper, CSV for whatever comes next."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,7 +49,28 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"{data['n_train']:,} labelled samples and {data['n_test']:,} for the test. Costs are those of pre-training "
         "one run, on average."
     )
+    if result["pairs"]:
+        caption += f" Ranks: paired t test over common seeds, Holm's correction over {len(result['pairs'])} pairs."
     return "\n".join([*lines, "", " ".join([caption, *result["notices"]]), ""])
+
+
+def csv_table(result: Mapping[str, Any]) -> str:
+    """One row an arm: unrounded means and standard deviations of the scores, 0 to 1; means of the costs in the ledger's
+    units; the total with the generator, and whether that is on the Pareto front."""
+    arms, cells = result["arms"], []
+    for arm in arms:
+        row: dict[str, Any] = {"arm": arm["name"], "n": arm["n"], "rank": arm["rank"]}
+        for key, value in arm["scores"].items():
+            row |= {f"{key}_mean": value["mean"], f"{key}_sd": value["sd"]}
+        row |= arm["costs"]
+        for key, names in result["front"].items():
+            row |= {f"total_{key}": arm["spent"][key], f"front_{key}": int(arm["name"] in names)}
+        cells.append(row)
+    buffer = io.StringIO()
+    table = csv.DictWriter(buffer, list(cells[0]), lineterminator="\n")
+    table.writeheader()
+    table.writerows(cells)
+    return buffer.getvalue()
 
 
 def _columns(result: Mapping[str, Any], costs: Sequence[str]) -> list[list[str]]:

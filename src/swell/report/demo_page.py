@@ -15,12 +15,12 @@ from swell.data.gen import open_gen
 from swell.data.source import Source
 from swell.evaluation.statistics import paired, summarise
 from swell.ledger import Ledger
+from swell.report.copies import pairs
+from swell.report.map_making import several_layouts
 from swell.report.page import Column, Page, Table, write_report
 from swell.report.sections import (
     costs,
-    embedding_map,
     loss_chart,
-    pairs,
     probe_table,
     scores,
     spectrum_chart,
@@ -196,7 +196,8 @@ def write_demo_report(
             curves=[loss_chart({name: read_metrics(run.path) for name, run in runs.items()})],
             spectra=[spectrum_chart(features)],
             pairs=pairs(open_gen(made), train),
-            maps=[embedding_map(name, features[name], test) for name in shown],
+            maps=[several_layouts("Map of the test digits", {name: features[name] for name in shown}, test)],
+            commands=[("To run all of it again.", "swell demo --out swell-demo-again")],
             recipe=tomli_w.dumps(recipe.to_dict()),
             footer=f"swell {__version__}",
         ),

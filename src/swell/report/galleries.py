@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from swell.run import Run
 
 SAMPLES, LOOKED_AT = 32, 8  # samples that a method may draw from, and those whose attention is shown
+CHOSEN = 10  # samples whose neighbours are shown
 COLOURS = 10  # of the style sheet; more classes share one
 LONGEST = 128  # pixels of a picture's longer side
 
@@ -92,6 +93,25 @@ def heated(image: np.ndarray, shares: np.ndarray) -> np.ndarray:
     red, yellow = (np.array(colour)[:, None, None] for colour in ((0.85, 0.1, 0.2), (1.0, 0.93, 0.3)))
     colour, alpha = red + (yellow - red) * heat, 0.85 * heat
     return np.rint(255 * (grey * (1 - alpha) + colour * alpha)).astype(np.uint8)
+
+
+def neighbour_gallery(near: np.ndarray, images: np.ndarray, codes: np.ndarray, names: Sequence[str]) -> Gallery:
+    """Evenly picked samples beside those nearest to them, by rows `near` [n, k] of images uint8 [n, C, H, W].
+
+    Args:
+        codes: which of `names` each sample is [n], -1 where it is none.
+    """
+    chosen = np.linspace(0, len(near) - 1, min(CHOSEN, len(near))).astype(int).tolist()
+    first = [int(of[0]) for c in range(len(names)) if len(of := np.flatnonzero(codes[: len(near)] == c))]
+    chosen = first[:CHOSEN] if len(first) > 1 else chosen  # of as many classes as there is room for
+
+    def picture(i: int) -> Picture:
+        return Picture(images[i], names[codes[i]] if codes[i] >= 0 else "", int(codes[i]) if codes[i] >= 0 else None)
+
+    rows = [[Strip("sample", [picture(i)]), Strip("nearest first", [picture(int(j)) for j in near[i]])] for i in chosen]
+    note = "The samples whose features are most like those of the first one, by all features and not on the flat map."
+    details = "Frames tell labels, which took no part in training." if len(names) else ""
+    return Gallery("Nearest neighbours", note, "sample", rows, names, details)
 
 
 def dense_gallery(pictures: DensePictures) -> Gallery:

@@ -14,8 +14,10 @@ from swell.data.gen import read_manifest
 from swell.data.source import Source
 from swell.files import read_json
 from swell.generators.generate import first_samples
+from swell.generators.neighbours import AROUND, nearest_real
 from swell.generators.registry import split_held_out
 from swell.ledger import Cost, Ledger
+from swell.report.copies import copy_flags
 from swell.report.page import Cell, Chart, Column, Page, Pairs, Series, Table, write_report
 
 TOLD = ("objective", "sampler", "evaluations", "pipeline", "scheduler", "bandwidth")  # of the sampler's settings
@@ -140,14 +142,14 @@ def _line(key: str) -> str:
 
 
 def _pairs(generated: np.ndarray, train: np.ndarray, quality: dict[str, Any]) -> Pairs:
-    from swell.generators.neighbours import nearest_real
-
     closest = np.array(quality["nearest_pairs"])  # [n, 2]
-    index, distance = nearest_real(generated[closest[:, 0]], train)
+    index, distance = nearest_real(generated[closest[:, 0]], train, AROUND)
     return Pairs(
         "The generated samples that are closest to a training sample",
         generated[closest[:, 0]],
         train[index[:, 0]],
         distance[:, 0],
-        "If the generator copies, these are the copies: each is shown beside the real sample nearest to it.",
+        "If the generator copies, these are the copies: each is shown beside the real sample nearest to it. Marked are "
+        "pairs that are the same, or closer than all but one in a hundred training samples are to another one.",
+        copy_flags(distance, train),
     )

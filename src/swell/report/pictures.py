@@ -13,14 +13,15 @@ from PIL import Image
 
 from swell.files import write_bytes
 
-_PALETTE_ABOVE = 1 << 20  # bytes of pixels in a colour sprite sheet beyond which 256 colours must do
+_EXACT = 1 << 20  # bytes of pixels up to which a sprite sheet is a PNG, exact; larger ones are JPEGs
+_PIXELS, _TILES, _QUALITY = 6_300_000, (32, 24, 16), 80  # of a JPEG sheet; tiles of whole blocks do not bleed
 
 
 @dataclass(frozen=True)
 class Sprite:
     """Many images in one sheet: image i stands at column i % columns, row i // columns."""
 
-    uri: str  # PNG data URI
+    uri: str  # data URI
     columns: int
     rows: int
     tile: tuple[int, int]  # (width, height) of one image in the sheet, pixels
@@ -42,13 +43,10 @@ def channels_note(channels: int) -> str:
     return f"Pictures show {'the first three' if channels > 3 else 'the first'} of {channels} channels."
 
 
-def png_bytes(pixels: np.ndarray, palette: bool = False) -> bytes:
-    """[H, W, 1 or 3] uint8 -> PNG; with `palette` in 256 colours, a third of the size."""
-    picture = _picture(pixels)
-    if palette and picture.mode == "RGB":
-        picture = picture.quantize(256, method=Image.Quantize.MEDIANCUT)
+def png_bytes(pixels: np.ndarray) -> bytes:
+    """[H, W, 1 or 3] uint8 -> PNG."""
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
+    _picture(pixels).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
@@ -62,16 +60,32 @@ def png_data_uri(image: np.ndarray, longest: int = 128) -> str:
 
 
 def sprite(images: np.ndarray, columns: int = 0, longest: int = 32) -> Sprite:
-    """Images [n, C, H, W] uint8 in one PNG; those with a side above `longest` are made smaller, none larger.
+    """Images [n, C, H, W] uint8 in one sheet; those with a side above `longest` are made smaller, none larger.
 
-    Small or grey sheets are exact; a large colour sheet is reduced to the 256 colours that suit it best.
+    Sheets of up to a megabyte of pixels are exact. Larger ones are JPEGs with square tiles, the smaller the more there
+    are, so that tens of thousands of pictures take a few megabytes.
     """
     tiles = _shrink(visible(images), longest)
+    if tiles.nbytes > _EXACT:
+        side = next((side for side in _TILES if len(tiles) * side * side <= _PIXELS), _TILES[-1])
+        tiles = _padded(_shrink(tiles, side))
     sheet = _grid(tiles, columns, gap=0)
     high, wide = tiles.shape[1:3]
     columns, rows = sheet.shape[1] // wide, sheet.shape[0] // high
-    uri = data_uri(png_bytes(sheet, palette=sheet.nbytes > _PALETTE_ABOVE))
+    uri = data_uri(png_bytes(sheet)) if tiles.nbytes <= _EXACT else _jpeg_uri(sheet)
     return Sprite(uri, columns, rows, (wide, high), (images.shape[3], images.shape[2]))
+
+
+def _padded(tiles: np.ndarray) -> np.ndarray:
+    """Tiles [n, H, W, C] with sides that are whole blocks of 8 pixels, their edges repeated."""
+    high, wide = (-size % 8 for size in tiles.shape[1:3])
+    return np.pad(tiles, ((0, 0), (0, high), (0, wide), (0, 0)), mode="edge")
+
+
+def _jpeg_uri(sheet: np.ndarray) -> str:
+    buffer = io.BytesIO()
+    _picture(sheet).save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def contact_sheet(images: np.ndarray, columns: int = 0, shown: int = 64, gap: int = 1, side: int = 48) -> np.ndarray:

@@ -5,24 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from swell import __version__
 from swell.console import duration
 from swell.data.source import Source
 from swell.evaluation.dense import DensePictures
+from swell.gallery import Gallery
 from swell.recipes import Recipe
-from swell.report.galleries import galleries_of
+from swell.report.again import environment_facts, run_commands
+from swell.report.copies import pairs
+from swell.report.evaluation_tables import evaluation_charts, evaluation_tables
+from swell.report.galleries import galleries_of, neighbour_gallery
 from swell.report.label_free_table import label_free_table
+from swell.report.map_making import GENERATED, Encoded, embedding_map, encode_some, keep_map
+from swell.report.maps import EmbeddingMap
 from swell.report.page import Cell, Page, write_report
 from swell.report.phase_log import phase_notices, phase_tables
 from swell.report.sections import (
     BASELINES,
+    cost_table,
     costs,
     dense_table,
-    embedding_map,
-    encode_some,
     finetune_table,
     loss_chart,
-    pairs,
     probe_table,
     scores,
     spectrum_chart,
@@ -45,7 +51,7 @@ def write_run_report(
     generated: Source | None = None,
     dense: DensePictures | None = None,
 ) -> None:
-    """Write RUN/report.html: before the probe without scores, after it with them.
+    """Write RUN/report.html: before the probe without scores, after it with them, and with RUN/map.npz beside it.
 
     Args:
         shown: the samples of the map and the spectrum.
@@ -53,7 +59,9 @@ def write_run_report(
         dense: test scenes with what the dense probe takes every pixel for.
     """
     recipe, ledger = run.recipe, run.ledger
-    some, features = encode_some(run.encoder, shown)
+    some = encode_some(run.encoder, shown)
+    made = None if generated is None or not len(generated) else encode_some(run.encoder, generated, GENERATED)
+    chart = embedding_map(recipe.method, some, made)
     origin = {name: str(where.get("origin", "")) for name, where in run.provenance.items()}
     cost = ledger.pretraining
     seen = cost.samples_real + cost.samples_generated
@@ -87,7 +95,8 @@ def write_run_report(
     if run.provenance.get("generated", {}).get("labels_used"):
         notices.append("The generated samples were made with the help of labels, so this run is not label-free.")
     tables = []
-    verdict = "The encoder is trained. Probe it with `swell evaluate` to see how good its features are."
+    trained = f"{recipe.method} on {origin.get('real', 'unknown')} without labels, {duration(cost.seconds)} of training"
+    verdict = f"The encoder is trained: {trained}. Probe it with `swell evaluate` to see how good its features are."
     if evaluation is not None:
         if "linear" in evaluation:
             facts.append(
@@ -101,8 +110,11 @@ def write_run_report(
             tables.append(dense_table(evaluation["dense"]))
         if "finetune" in evaluation:
             tables.append(finetune_table(evaluation["finetune"]))
-        verdict = _verdict(evaluation)
-    tables += phase_tables(phases, recipe.generator_positives)
+        tables += evaluation_tables(evaluation)
+        verdict = f"{_verdict(evaluation)} It comes from {trained}."
+        if evaluation.get("protocol"):
+            keep_map(run.path, chart, some)
+    tables += [cost_table(ledger), *phase_tables(phases, recipe.generator_positives)]
     write_report(
         run.path / "report.html",
         Page(
@@ -111,15 +123,29 @@ def write_run_report(
             facts=facts,
             notices=notices,
             tables=tables,
+            sections=evaluation_charts(evaluation or {}),
             curves=[loss_chart({recipe.method: run.metrics}, HARDER if phases else "")],
-            spectra=[spectrum_chart({"encoder": features})],
-            galleries=galleries_of(run, shown, dense),
+            spectra=[spectrum_chart({"encoder": some.features})],
+            galleries=[*_neighbours(chart, some, made), *galleries_of(run, shown, dense)],
             pairs=pairs(generated, real),
-            maps=[embedding_map(recipe.method, features, some)],
+            maps=[chart],
             recipe=(run.path / "recipe.toml").read_text(encoding="utf-8"),
+            commands=run_commands(run, evaluation),
+            environment=environment_facts(run.path),
             footer=f"swell {__version__}",
         ),
     )
+
+
+def _neighbours(chart: EmbeddingMap, some: Encoded, made: Encoded | None) -> list[Gallery]:
+    """Chosen samples and their neighbours; of vectors there is nothing to show."""
+    near = chart.layouts[0].near
+    if not some.source.is_images or not near.shape[1]:
+        return []
+    images = some.source.samples if made is None else np.concatenate([some.source.samples, made.source.samples])
+    kind = next((c for c in chart.colourings if c.name == "label"), None)
+    codes = np.full(len(images), -1) if kind is None else kind.codes
+    return [neighbour_gallery(near[: len(some.source)], images, codes, [] if kind is None else kind.names)]
 
 
 def _whose(run: Run, shown: Source) -> str:

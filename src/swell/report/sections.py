@@ -8,15 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from swell.data.source import Source
 from swell.evaluation.label_free import spectrum
-from swell.ledger import Ledger
-from swell.nets.encoder import Encoder
-from swell.report.page import Chart, Column, EmbeddingMap, Pairs, Series, Table
-from swell.report.projection import project
-from swell.report.tables import Cell, seconds
+from swell.ledger import Cost, Ledger
+from swell.report.page import Chart, Column, Series, Table
+from swell.report.tables import Cell, memory, seconds
 
-SHOWN_PAIRS = 24
 SPECTRUM_ROWS = 2048
 
 SCORE_COLUMNS = [
@@ -161,59 +157,57 @@ def loss_chart(metrics: Mapping[str, Sequence[Mapping[str, Any]]], note: str = "
 
 
 def spectrum_chart(features: Mapping[str, np.ndarray]) -> Chart:
-    """Singular values of centred features, largest first and scaled to 1, a line an encoder."""
+    """Eigenvalues of the features' covariance, largest first and scaled to 1, a line an encoder."""
     series = []
     for name, z in features.items():
-        values = spectrum(torch.from_numpy(z[:SPECTRUM_ROWS])).numpy()
+        rows = np.linspace(0, len(z) - 1, min(SPECTRUM_ROWS, len(z))).astype(int)
+        values = np.square(spectrum(torch.from_numpy(z[rows])).numpy())
         series.append(Series(name, np.arange(1, len(values) + 1), values / values[0]))
     return Chart(
         "Spectrum of the features",
         "direction",
-        "share of the largest",
+        "variance, share of the largest",
         series,
         log_y=True,
-        note="A line that falls off a cliff means that the encoder uses few of its directions (collapse).",
+        note="Eigenvalues of the features' covariance. A line that falls off a cliff means that the encoder uses few "
+        "of its directions (collapse).",
     )
 
 
-def embedding_map(name: str, features: np.ndarray, source: Source) -> EmbeddingMap:
-    """The samples of `source` on a plane by t-SNE of their features."""
-    index, xy = project(features)
-    labels = (
-        None
-        if source.labels is None
-        else [str(source.classes[k]) if len(source.classes) else str(k) for k in source.labels[index]]
-    )
-    return EmbeddingMap(
-        f"Map of the samples: {name}",
-        xy,
-        source.samples[index] if source.is_images else None,
-        labels,
-        "Samples that the encoder finds alike lie together. Labels only colour the dots; they took no part.",
-    )
+PARTS = {
+    "generator_training": "generator, training",
+    "sampling": "generator, sampling",
+    "search": "search",
+    "pretraining": "pre-training",
+    "evaluation": "evaluation",
+}
+PART_COLUMNS = [
+    Column("name", "part", better=None),
+    Column("seconds", "time", unit="s", better=None),
+    Column("share", "of the time", "Share of the time of all parts.", "share", None),
+    Column("flops", "FLOPs", "Arithmetic done (floating-point operations), where it was counted: not in evaluation.",
+           "flop", None),
+    Column("samples_real", "real", unit="count", better=None),
+    Column("samples_generated", "generated", unit="count", better=None),
+    Column("views", "views", "Distorted versions of samples that were made.", "count", None),
+    Column("forwards", "forwards", "How many views or samples went through the network.", "count", None),
+]  # fmt: skip
 
 
-def pairs(generated: Source | None, real: Source | None) -> Pairs | None:
-    """Generated images, evenly picked, beside the real ones nearest to them in pixels; of vectors there is nothing to
-    show."""
-    if generated is None or real is None or not real.is_images:
-        return None
-    from swell.generators.neighbours import nearest_real
-
-    rows = np.linspace(0, len(generated) - 1, min(SHOWN_PAIRS, len(generated))).astype(int)
-    picked = generated.samples[rows]
-    index, distance = nearest_real(picked, real.samples)
-    return Pairs(
-        "Generated samples and the real ones nearest to them",
-        picked,
-        real.samples[index.ravel()],
-        distance.ravel(),
-        "A generator that copies would show twins here.",
-    )
+def cost_table(ledger: Ledger) -> Table:
+    """What the time and the arithmetic went for, part by part."""
+    total = ledger.total
+    known = {words: getattr(ledger, part) for part, words in PARTS.items() if any(vars(getattr(ledger, part)).values())}
+    rows: list[dict[str, Cell]] = [
+        {"name": words, "share": cost.seconds / max(total.seconds, 1e-9), **_spent(cost)}
+        for words, cost in known.items()
+    ]
+    if len(rows) > 1:
+        rows.append({"name": "in all", "group": "Together", "share": 1.0, **_spent(total)})
+    columns = [c for c in PART_COLUMNS if any(row.get(c.key) is not None for row in rows)]
+    return Table("What did it cost?", columns, rows, f"Peak memory {memory(ledger.peak_memory_bytes)}.")
 
 
-def encode_some(encoder: Encoder, source: Source, limit: int = 2048) -> tuple[Source, np.ndarray]:
-    """At most `limit` evenly picked samples and their features."""
-    rows = np.linspace(0, len(source) - 1, min(limit, len(source))).astype(int)
-    some = source.subset(rows)
-    return some, encoder.encode(some.samples)
+def _spent(cost: Cost) -> dict[str, Cell]:
+    """The columns of a part; what it does not have is a gap."""
+    return {key: value or None for key, value in vars(cost).items()}

@@ -1,4 +1,4 @@
-"""Line charts and scatter plots as inline SVG: a few KB each, themed by the page's CSS variables.
+"""Charts of lines and dots as inline SVG: a few KB each, themed by the page's CSS variables.
 
 Colours are classes (`k0` to `k9`) so that one drawing serves light and dark; series differ in dash pattern
 too, so that colour is never the only difference. Text sizes come from the style sheet, larger on narrow screens.
@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -21,22 +22,22 @@ SHAPES = 2  # dot, square
 DASHES = ["", "7 3", "2 3", "10 3 2 3", "14 4", "5 2 1 2 1 2", "4 4", "12 2 5 2"]
 _WIDTH, _HEIGHT = 520.0, 320.0
 _RIGHT, _TOP, _BOTTOM = 14.0, 14.0, 50.0
-MAP_WIDTH, MAP_HEIGHT, _MAP_MARGIN = 720, 540, 14
 _POINTS = 700  # per line; more than the pixels it is drawn on
 
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """One line: y against x, both [n]. NaN and infinite values are gaps."""
+    """One line, or unconnected dots: y against x, both [n]. NaN and infinite values are gaps."""
 
     name: str
     x: Sequence[float] | np.ndarray
     y: Sequence[float] | np.ndarray
+    dots: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Chart:
-    """A line chart. With `log_y` the values that are not positive are gaps."""
+    """A chart. With `log_y` the values that are not positive are gaps."""
 
     title: str
     x_label: str
@@ -54,6 +55,7 @@ class Key:
     colour: int
     dash: str = ""
     shape: int = 0
+    dots: bool = False
 
 
 def ticks(low: float, high: float, about: int = 5, whole: bool = False) -> list[float]:
@@ -132,18 +134,29 @@ def decimate(x: np.ndarray, y: np.ndarray, limit: int = _POINTS) -> tuple[np.nda
 def chart_keys(chart: Chart) -> list[Key]:
     """The legend of a chart: colours repeat after ten series, dash patterns then move on."""
     dashes = [DASHES[(i + i // COLOURS) % len(DASHES)] for i in range(len(chart.series))]
-    return [Key(line.name, i % COLOURS, dashes[i]) for i, line in enumerate(chart.series)]
+    return [
+        point_key(line.name, i) if line.dots else Key(line.name, i % COLOURS, dashes[i])
+        for i, line in enumerate(chart.series)
+    ]
 
 
-def line_chart(chart: Chart) -> Markup:
-    """The chart as an <svg> element (without its legend and caption)."""
-    lines = [_clean(line, chart.log_y) for line in chart.series]
+@dataclass(frozen=True)
+class Drawn:
+    """A chart as an <svg> element, without its legend and caption, and what a script needs to read values off it."""
+
+    svg: Markup
+    data: dict[str, Any] | None  # None where there is nothing to read
+
+
+def draw_chart(chart: Chart) -> Drawn:
+    lines = [decimate(*_clean(line, chart.log_y)) for line in chart.series]
     finite = [(x[ok], y[ok]) for x, y in lines if (ok := np.isfinite(y)).any()]
     if not finite:
-        return Markup('<p class="empty">There is nothing to draw: no value is a finite number.</p>')
+        return Drawn(Markup('<p class="empty">There is nothing to draw: no value is a finite number.</p>'), None)
     xs, ys = (np.concatenate([pair[k] for pair in finite]) for k in (0, 1))
     whole = bool(np.all(xs == np.round(xs)))
-    x_axis = _axis(chart.x_label, float(xs.min()), float(xs.max()), 0.0, whole=whole)
+    room = 0.04 if any(line.dots for line in chart.series) else 0.0
+    x_axis = _axis(chart.x_label, float(xs.min()), float(xs.max()), room, whole=whole)
     y_axis = _axis(chart.y_label, float(ys.min()), float(ys.max()), 0.04, log=chart.log_y)
     left = max(52.0, 34.0 + 8.5 * max(len(text) for text in y_axis.texts))
 
@@ -153,53 +166,52 @@ def line_chart(chart: Chart) -> Markup:
     def down(value: np.ndarray) -> np.ndarray:
         return _HEIGHT - _BOTTOM - y_axis.share(value) * (_HEIGHT - _TOP - _BOTTOM)
 
+    keys = chart_keys(chart)
     parts = [_frame(x_axis, y_axis, left, across(np.array(x_axis.ticks)), down(np.array(y_axis.ticks)))]
-    for (x, y), key in zip(lines, chart_keys(chart), strict=True):
-        path = _path(*decimate(across(x), down(y)))
-        dash = Markup(' stroke-dasharray="{}"').format(key.dash) if key.dash else ""
-        parts.append(
-            Markup('<path class="mark line k{}" d="{}"{}><title>{}</title></path>').format(
-                key.colour, path, dash, key.name
-            )
-        )
+    parts += [_mark(across(x), down(y), key) for (x, y), key in zip(lines, keys, strict=True)]
     about = f"{chart.title}: {chart.y_label} against {chart.x_label}. " + "; ".join(
-        _ends(line.name, y) for line, (_, y) in zip(chart.series, lines, strict=True)
+        _range(line.name, y) if line.dots else _ends(line.name, y)
+        for line, (_, y) in zip(chart.series, lines, strict=True)
     )
-    return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+    svg = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         _n(_WIDTH), _n(_HEIGHT), about, Markup("").join(parts)
     )
+    data = {
+        "size": [_WIDTH, _HEIGHT],
+        "box": [left, _TOP, _WIDTH - _RIGHT, _HEIGHT - _BOTTOM],
+        "x": {"name": chart.x_label, "low": x_axis.low, "high": x_axis.high},
+        "y": {"name": chart.y_label, "low": y_axis.low, "high": y_axis.high, "log": y_axis.log},
+        "lines": [
+            {"name": key.name, "colour": key.colour, "dots": key.dots, "x": _values(x), "y": _values(y)}
+            for (x, y), key in zip(lines, keys, strict=True)
+        ],
+    }
+    return Drawn(svg, data)
 
 
-def scatter(places: np.ndarray, labels: Sequence[int] | None, alt: str) -> Markup:
-    """Points at `places` [n, 2] (as `place` gives them) as an <svg>; labels [n] choose colour, then shape."""
-    code = np.zeros(len(places), int) if labels is None else np.asarray(labels)
-    marks = []
-    for value in sorted(set(code.tolist())):
-        key = point_key("", value) if labels is not None else Key("", 0)
+def line_chart(chart: Chart) -> Markup:
+    """The chart as an <svg> element alone."""
+    return draw_chart(chart).svg
+
+
+def _mark(x: np.ndarray, y: np.ndarray, key: Key) -> Markup:
+    """The line or the dots through pixels x, y [n], with its name for those who point at it."""
+    if key.dots:
         # A line of (almost) no length with round or square caps is a dot of the same size at any zoom.
-        d = "".join(f"M{x} {y}h.01" for x, y in places[code == value].tolist())
-        marks.append(Markup('<path class="mark dots s{} k{}" d="{}"/>').format(key.shape, key.colour, d))
-    return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        MAP_WIDTH, MAP_HEIGHT, alt, Markup("").join(marks)
-    )
+        d = "".join(f"M{_n(a)} {_n(b)}h.01" for a, b in zip(x.tolist(), y.tolist(), strict=True) if math.isfinite(b))
+        return Markup('<path class="mark dots s{} k{}" d="{}"/>').format(key.shape, key.colour, d)
+    dash = Markup(' stroke-dasharray="{}"').format(key.dash) if key.dash else ""
+    return Markup('<path class="mark line k{}" d="{}"{}/>').format(key.colour, _path(x, y), dash)
+
+
+def _values(a: np.ndarray) -> list[float | None]:
+    """Five figures of each; None for a gap."""
+    return [float(f"{value:.5g}") if math.isfinite(value) else None for value in a.tolist()]
 
 
 def point_key(name: str, index: int) -> Key:
     """Colour and shape of class `index`: ten colours as dots, then as squares."""
-    return Key(name, index % COLOURS, shape=index // COLOURS % SHAPES)
-
-
-def place(xy: np.ndarray) -> np.ndarray:
-    """Coordinates [n, 2] of any scale -> whole numbers in the frame, y upwards, one scale for both axes."""
-    xy = np.nan_to_num(np.asarray(xy, float), posinf=0.0, neginf=0.0)
-    if not len(xy):
-        return np.zeros((0, 2), int)
-    low, high = xy.min(0), xy.max(0)
-    room = np.array([MAP_WIDTH, MAP_HEIGHT]) - 2 * _MAP_MARGIN
-    span = np.maximum(high - low, 1e-12)
-    scale = float((room / span).min())
-    centred = (xy - (low + high) / 2) * scale if scale < 1e9 else np.zeros_like(xy)
-    return np.rint(np.array([MAP_WIDTH, MAP_HEIGHT]) / 2 + centred * [1, -1]).astype(int)
+    return Key(name, index % COLOURS, shape=index // COLOURS % SHAPES, dots=True)
 
 
 def _clean(line: Series, log_y: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -295,6 +307,11 @@ def _ends(name: str, y: np.ndarray) -> str:
     if not len(finite):
         return f"{name} has no finite value"
     return f"{name} goes from {finite[0]:.3g} to {finite[-1]:.3g}"
+
+
+def _range(name: str, y: np.ndarray) -> str:
+    finite = y[np.isfinite(y)]
+    return f"{name} lies at {finite.min():.3g} to {finite.max():.3g}" if len(finite) else f"{name} has no finite value"
 
 
 def _n(value: float) -> str:

@@ -43,12 +43,17 @@ class Table:
 
 @dataclass(frozen=True)
 class ShownCell:
-    """What the template prints: the value, its spread (may be empty), and whether it is among the best."""
+    """What the template prints: the text, its spread (may be empty), whether it is among the best; what it is sorted
+    by, None for words."""
 
     text: str
     spread: str = ""
     best: bool = False
-    number: bool = False
+    value: float | None = None
+
+    @property
+    def number(self) -> bool:
+        return self.value is not None
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,7 @@ def _show_column(column: Column, cells: Sequence[Cell]) -> list[ShownCell]:
             shown.append(ShownCell(cell if isinstance(cell, str) and cell else "–"))
         else:
             spread = _number(scale * pair[1], column.unit, digits) if pair[1] > 0 else ""
-            shown.append(ShownCell(texts[index], spread, index in best, number=True))
+            shown.append(ShownCell(texts[index], spread, index in best, float(f"{pair[0]:.8g}")))
     return shown
 
 
