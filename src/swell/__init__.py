@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from swell.estimator import Encoder
     from swell.recipes import Recipe
     from swell.run import Run
-    from swell.verbs import compare, generate, load, pretrain
+    from swell.verbs import compare, embed, export, generate, load, pretrain
 
 _HOME = {
     "adapt": ("swell.adapting", "adapt"),
@@ -30,6 +30,8 @@ _HOME = {
     "Recipe": ("swell.recipes", "Recipe"),
     "Run": ("swell.run", "Run"),
     "compare": ("swell.verbs", "compare"),
+    "embed": ("swell.verbs", "embed"),
+    "export": ("swell.verbs", "export"),
     "generate": ("swell.verbs", "generate"),
     "load": ("swell.verbs", "load"),
     "pretrain": ("swell.verbs", "pretrain"),
@@ -43,6 +45,8 @@ __all__ = [
     "Source",
     "adapt",
     "compare",
+    "embed",
+    "export",
     "generate",
     "load",
     "open",

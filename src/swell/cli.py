@@ -8,10 +8,13 @@ import sys
 from typing import Any
 
 from swell.commands.adapting import Adapt
+from swell.commands.comparing import Compare, Suites
 from swell.commands.generating import Generate, Positives
-from swell.commands.judging import Compare, Embed, Evaluate
+from swell.commands.judging import Evaluate
+from swell.commands.leaving import Embed, Export
 from swell.commands.listings import Doctor, Generators, Methods, Recipes
 from swell.commands.training import Demo, Pretrain
+from swell.commands.watching import Watch
 from swell.errors import InputError, suggest
 from swell.options import parser_of
 from swell.threads import bind_threads
@@ -21,13 +24,16 @@ COMMANDS: dict[str, Any] = {
     "generate": Generate,
     "positives": Positives,
     "pretrain": Pretrain,
+    "watch": Watch,
     "adapt": Adapt,
     "evaluate": Evaluate,
     "embed": Embed,
+    "export": Export,
     "compare": Compare,
     "methods": Methods,
     "generators": Generators,
     "recipes": Recipes,
+    "suites": Suites,
     "doctor": Doctor,
 }
 

@@ -7,11 +7,8 @@ and several seeds, probes all of them with the same frozen probe and says in wor
 from __future__ import annotations
 
 import multiprocessing
-import os
 import time
-from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +19,7 @@ from swell.data.source import Source
 from swell.errors import InputError
 from swell.files import read_json, write_json
 from swell.recipes import Recipe, load_recipe
-from swell.threads import all_cores, start_worker
+from swell.threads import all_cores, start_worker, unbound
 
 STEPS = 400  # of every arm
 GENERATOR_STEPS = 1500
@@ -155,7 +152,7 @@ def _pretrain_all(out: Path, jobs: list[tuple[Arm, int]], steps: int) -> list[di
     progress = Progress("pre-train and probe", len(jobs) * steps, "steps")
     with (
         progress as bar,
-        _unbound(),
+        unbound(),
         ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), start_worker, (1,)) as pool,
     ):
         waiting: dict[Future[dict[str, Any]], tuple[Arm, int]] = {
@@ -183,20 +180,6 @@ def _steps_logged(folder: Path) -> int:
 
     lines = read_metrics(folder)
     return int(lines[-1]["step"]) + 1 if lines else 0
-
-
-@contextmanager
-def _unbound() -> Iterator[None]:
-    """Workers must not inherit the binding of the parent's threads: they would all share its first core."""
-    old = os.environ.get("OMP_PROC_BIND")
-    os.environ["OMP_PROC_BIND"] = "false"
-    try:
-        yield
-    finally:
-        if old is None:
-            del os.environ["OMP_PROC_BIND"]
-        else:
-            os.environ["OMP_PROC_BIND"] = old
 
 
 def _collect(

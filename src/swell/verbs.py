@@ -18,8 +18,10 @@ from swell.evaluation.label_free import label_free
 from swell.generators.outside import refuse_label_leak
 from swell.generators.positives import read_manifest
 from swell.ledger import Ledger
+from swell.model import Model
 from swell.recipes import Recipe, check_budget, check_seed, composed
 from swell.run import Run, read_ledger
+from swell.training.loggers import named_loggers
 from swell.training.loop import Operation
 from swell.training.loop import pretrain as train
 from swell.training.watch import PREFIX
@@ -28,10 +30,20 @@ from swell.views.plan import strength_number
 if TYPE_CHECKING:
     import numpy as np
 
+    from swell.exporting.embeddings import Embedded
+    from swell.exporting.exported import Exported
+    from swell.suites.registry import SuiteFunction
 
-def load(path: Path | str, device: str = "auto") -> Run:
-    """Open a finished run. Raises InputError when `path` is none."""
-    return Run(path, device)
+
+def load(path: Path | str, device: str = "auto") -> Run | Exported:
+    """Open a finished run, or an encoder that `swell export` wrote as .safetensors.
+
+    Raises:
+        InputError: when `path` is neither.
+    """
+    from swell.exporting.exported import is_exported, open_exported
+
+    return open_exported(path, device) if is_exported(path) else Run(path, device)
 
 
 def generate(
@@ -164,6 +176,7 @@ def pretrain(
     resume: bool = False,
     checkpoint_seconds: float = 60.0,
     scores_every: float | None = None,
+    log_to: str | Sequence[str] | None = None,
     allow_label_leak: bool = False,
     quiet: bool = False,
     report: bool = True,
@@ -174,7 +187,8 @@ def pretrain(
     `recipe` is a name, a TOML file or a Recipe; everything given beside it replaces its value, `changes` by the
     recipe's field names (batch_size=512). `layer`, `batch_key` and `prepare` are those of `swell.open`.
     `backbone_options` may be text too: "patch=4,positions=learned". `scores_every`, a share of the budget, logs quick
-    label-free scores (`swell.evaluation.during`). Without `report` no report.html is written, which takes seconds.
+    label-free scores (`swell.evaluation.during`). `log_to`, "tensorboard", "wandb", "mlflow" or several of them, names
+    where the log goes beside metrics.jsonl. Without `report` no report.html is written, which takes seconds.
 
     Raises:
         InputError: for data, options or folders that do not fit.
@@ -184,6 +198,7 @@ def pretrain(
 
     if not 0 <= checkpoint_seconds < float("inf"):
         raise InputError(f"--checkpoint-seconds {checkpoint_seconds}", "a number from 0 up", "60 is usual")
+    loggers = named_loggers(log_to)  # before any work: a package may be missing
     given = {"seed": seed, "backbone_options": backbone_options, **changes, "weight": _weight(weight)}
     given["strength"] = None if strength is None else strength_number(strength)
     final = composed(recipe, method=method, backbone=backbone, **given)
@@ -202,7 +217,7 @@ def pretrain(
         ledger.generator_training.add(kept.generator_training)
         ledger.sampling.add(kept.sampling)
     watched = None if scores_every is None else watch(real, scores_every)
-    operation = Operation(resume, checkpoint_seconds, device, quiet, label_free, watched)
+    operation = Operation(resume, checkpoint_seconds, device, quiet, label_free, watched, log_to=loggers)
     train(final, real.unlabelled(), Path(out), generated, operation, ledger)
     run = Run(out, device)
     if watched is not None and not any(key.startswith(PREFIX) for line in run.metrics for key in line):
@@ -241,67 +256,81 @@ def _generated(inflate: Any, real: Source, allow_label_leak: bool) -> tuple[Sour
 
 
 def embed(
-    run: Path | str, data: Any, out: Path | str, *, patches: int | None = None, patch_mode: str | None = None
-) -> tuple[int, int]:
-    """Write the features of `data`, float32 [N, D], to `out`, and say how by its ending; returns their shape.
+    run: Model | Path | str,
+    data: Any,
+    out: Path | str,
+    *,
+    patches: int | None = None,
+    patch_mode: str | None = None,
+    quiet: bool = False,
+) -> Embedded:
+    """Write the features of `data`, float32 [N, D], to `out`; `run` may be an exported .safetensors file too.
 
-    .npz: the array `features`. .parquet: columns feature_0, feature_1, ... .h5ad: a copy of the .h5ad file `data` with
-    obsm["X_swell"] and, what made them, uns["swell"]; all else stays as it is.
-    With `patches`, their mean over that many patches of each sample; see `Run.encode`.
+    .npz, .parquet or .h5ad by the ending: see `swell.exporting.embeddings.write_embeddings`. With `patches`, their mean
+    over that many patches of each sample; see `Run.encode`.
 
     Raises:
         InputError: data that do not fit the run; another ending; an .h5ad of what is none.
     """
-    import io
+    from swell.exporting.embeddings import write_embeddings
 
-    import numpy as np
+    model = load(run) if isinstance(run, (str, Path)) else run
+    return write_embeddings(model, data, out, patches=patches, patch_mode=patch_mode, quiet=quiet)
 
-    from swell.files import write_bytes
 
-    out = Path(out)
-    ending = out.suffix.lower()
-    if ending not in (".npz", ".h5ad", ".parquet"):
-        raise InputError(f"--out {out}", "a file name ending in .npz, .h5ad or .parquet")
-    if ending == ".h5ad" and not (isinstance(data, (str, os.PathLike)) and Path(data).suffix.lower() == ".h5ad"):
-        todo = "give another ending; of an AnnData: swell.sc.embed(adata, run), then adata.write_h5ad"
-        raise InputError(f"--out {out} of what is no .h5ad file", "an .h5ad file to add features to", todo)
-    opened = Run(run)
-    features = opened.encode(data, patches, patch_mode)
-    if ending == ".h5ad":
-        from swell.data.cells import write_h5ad
+def export(
+    run: Model | Path | str, out: Path | str, *, timm: bool = False, data: Any = None, quiet: bool = False
+) -> dict[str, Any]:
+    """Write the encoder of `run`, its preparation with it, to one file that other programs read; returns what it is.
 
-        write_h5ad(out, Path(data).expanduser(), features, opened.about)
-    elif ending == ".parquet":
-        from swell.data.tables import write_parquet
+    .safetensors, .onnx or .pt2 by the ending: see `swell.exporting.write`. `timm` names the weights as timm does.
+    `data` are samples to compare the written file with torch on; without them made-up ones are taken.
 
-        write_parquet(out, features)
-    else:
-        buffer = io.BytesIO()
-        np.savez(buffer, features=features)
-        write_bytes(out, buffer.getvalue())
-    return features.shape[0], features.shape[1]
+    Raises:
+        InputError: another ending; a net without a twin in timm; a missing extra.
+    """
+    from swell.exporting.write import write_export
+
+    return write_export(load(run) if isinstance(run, (str, Path)) else run, out, timm=timm, data=data, quiet=quiet)
 
 
 def compare(
-    runs: Sequence[Run | Path | str],
+    runs: Sequence[Run | Path | str] | Path | str | SuiteFunction,
     out: Path | str,
     *,
     by: str = "linear",
     budget: str | None = None,
     across_data: bool = False,
     force: bool = False,
+    data: Any = None,
+    **suite: Any,
 ) -> dict[str, Any]:
-    """Compare evaluated runs at equal budget; write compare.json, table.md and report.html to the folder `out`.
+    """Compare evaluated runs at equal budget; write compare.json, table.md, table.csv and report.html to `out`.
 
     Returns what compare.json holds; see `swell.evaluation.compare.compare_runs` for the arguments and what is ranked.
     `force` replaces an earlier comparison in `out`.
+
+    With `data`, `runs` is a suite: its name, "file.py:function", a function or the folder of an earlier one. All its
+    arms are trained on `data` and probed first, in `out`; `suite` are the arguments of `swell.suites.work.run_suite`.
+    The same call goes on with one that was interrupted.
 
     Raises:
         InputError: for runs that do not compare, a `budget` that is not equal, and a folder that holds something else.
     """
     from swell.evaluation.compare import compare_runs
-    from swell.report.compare_page import refuse_to_replace, write_comparison
+    from swell.report.compare_page import refuse_to_replace, write_comparison, write_into
 
+    if data is not None:
+        from swell.suites.work import run_suite
+
+        if isinstance(runs, Sequence) and not isinstance(runs, str):
+            raise InputError("several runs with data", "one suite for them", "leave data out to compare runs")
+        result = run_suite(runs, data, Path(out), by=by, **suite)
+        write_into(Path(out), result)
+        return result
+    if callable(runs) or suite:
+        given = f"{next(iter(suite))} without data" if suite else "a suite without data"
+        raise InputError(given, "what to pre-train a suite's arms on", "give data=, --data on the command line")
     refuse_to_replace(Path(out), force)
     several = [runs] if isinstance(runs, (str, Path)) else runs
     paths = [run.path if isinstance(run, Run) else run for run in several]

@@ -79,6 +79,7 @@ class Pretrain:
     resume: bool = option("go on with the run in --out, exactly where it stopped", False)
     checkpoint_seconds: float = option("seconds between checkpoints", 60.0)
     scores_every: float | None = option("log label-free scores after each such share of the budget", None, "never")
+    log_to: str | None = option("log to tensorboard, wandb, mlflow too; separate several by commas", None)
     allow_label_leak: bool = option("accept generated samples that were made with labels", False)
     json_: bool = option("print the result as one JSON object", False)
 
