@@ -18,8 +18,8 @@ EVERY = 10.0  # seconds between two beats: writing one takes milliseconds
 class Live:
     """`with Live(out) as live: live.begin(...); live.beat(...)`; how the block ends is how the run ended.
 
-    A run that is killed outright leaves "running" behind, and no more beats. Nothing is written before `begin`: a resume
-    that is refused leaves the folder as it was.
+    A run that is killed outright leaves "running" behind, and no more beats. Nothing is written before `begin`, so a
+    resume that is refused leaves the folder as it was.
     """
 
     def __init__(self, out: Path) -> None:
