@@ -33,10 +33,13 @@ def test_every_command_parses(line):
     assert parse(shlex.split(line))
 
 
-def walk(name, short=()):
-    """Run the pieces of a document; pre-training without a budget of its own gets the options `short`."""
+def walk(name, short=(), edit=lambda text: text):
+    """Run the pieces of a document, after an `edit` that makes them shorter.
+
+    Pre-training without a budget of its own gets the options `short`.
+    """
     known = {}
-    text = (DOCS / name).read_text(encoding="utf-8")
+    text = edit((DOCS / name).read_text(encoding="utf-8"))
     for match in PIECE.finditer(text):
         where = f"{name}, line {text[: match.start()].count(chr(10)) + 1}"
         if match["code"] is not None:
