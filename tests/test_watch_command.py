@@ -46,9 +46,15 @@ class Terminal:
             if name not in ("NO_COLOR", "COLUMNS", "LINES", "FORCE_COLOR")
         }
         env |= {"TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8", **variables}
-        self.process = subprocess.Popen(
-            argv, stdin=theirs, stdout=theirs, stderr=theirs, env=env, start_new_session=True
-        )
+        before = signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        )  # a shell's background jobs ignore it, and so would children
+        try:
+            self.process = subprocess.Popen(
+                argv, stdin=theirs, stdout=theirs, stderr=theirs, env=env, start_new_session=True
+            )
+        finally:
+            signal.signal(signal.SIGINT, before)
         os.close(theirs)
         self.ours, self.said = ours, ""
 
