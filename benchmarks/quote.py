@@ -44,6 +44,9 @@ QUOTED = (
     "second-start",
     "views",
     "probe",
+    "page",
+    "embed",
+    "export",
 )
 
 
