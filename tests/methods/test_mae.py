@@ -7,6 +7,7 @@ import torch
 from swell.errors import InputError
 from swell.methods.mae import MAE, masked_error, mean_over_images, normalised
 from swell.methods.masked_pictures import reconstruct, unpatchify
+from swell.methods.mixed_ae import MixedAE
 from swell.methods.registry import Views
 from swell.methods.token_plans import Kept
 from swell.nets.encoder import Encoder, EncoderConfig
@@ -127,3 +128,11 @@ def test_mean_pooling_has_no_class_token_and_learns_too():
     outcome.loss.backward()
     assert all(p.grad is not None for p in net.parameters())
     assert outcome.scalars.keys() == {"z_std", "reconstruction"}
+
+
+@pytest.mark.parametrize("method", [MAE, MixedAE])
+def test_single_numbers_are_not_normalised(method):
+    grey = Encoder(EncoderConfig("vit_tiny", 1 / 6, (1, 4, 4), (0.5,), (0.25,), {"patch": 1, "depth": 1}))
+    with pytest.raises(InputError, match="normalised patches of one number"):
+        method(**SMALL).parts(grey)
+    assert method(normalise=False, **SMALL).parts(grey)["decoder"].head.out_features == 1

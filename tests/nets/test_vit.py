@@ -317,7 +317,7 @@ def test_heads_have_64_channels_or_there_is_one(width, features, heads):
 
 @pytest.mark.parametrize(
     ("sides", "patch"),
-    [((8, 8), 1), ((16, 16), 2), ((28, 28), 4), ((32, 32), 4), ((48, 48), 6), ((64, 64), 8), ((96, 96), 16), ((224, 224), 16),
+    [((8, 8), 2), ((16, 16), 2), ((28, 28), 4), ((32, 32), 4), ((48, 48), 6), ((64, 64), 8), ((96, 96), 16), ((224, 224), 16),
      ((256, 192), 16), ((1, 1), 1), ((100, 100), 20)],
 )  # fmt: skip
 def test_the_patch_suits_the_image(sides, patch):

@@ -46,6 +46,18 @@ def masked_error(predicted: Tensor, target: Tensor, hidden: Tensor) -> Tensor:
     return (error * hidden).sum() / hidden.sum()
 
 
+def make_decoder(encoder: nn.Module, width: int, depth: int, heads: int, normalise: bool) -> Decoder:
+    """The decoder of an encoder's patches.
+
+    Raises:
+        InputError: targets to normalise that are single numbers, which have no spread.
+    """
+    decoder = Decoder(encoder, width, depth, heads)
+    if normalise and decoder.head.out_features < 2:
+        raise InputError("normalised patches of one number", "two at least", "give larger patches, or normalise=false")
+    return decoder
+
+
 def encoded_and_error(
     encoder: nn.Module, decoder: Decoder, x: Tensor, plan: Kept, normalise: bool
 ) -> tuple[Tensor, Tensor]:
@@ -97,7 +109,7 @@ class MAE(Method):
         return VIEWS["mae"]()
 
     def parts(self, encoder: Backbone) -> nn.ModuleDict:
-        decoder = Decoder(encoder, self.decoder_width, self.decoder_depth, self.decoder_heads)
+        decoder = make_decoder(encoder, self.decoder_width, self.decoder_depth, self.decoder_heads, self.normalise)
         return nn.ModuleDict({"decoder": decoder})
 
     def loss(self, encoder: nn.Module, parts: nn.ModuleDict, views: Views, progress: float) -> Outcome:

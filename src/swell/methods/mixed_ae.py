@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from swell.errors import InputError
 from swell.gallery import Gallery
-from swell.methods.mae import PAPER_DECODER, encoded_and_error, mean_over_images
+from swell.methods.mae import PAPER_DECODER, encoded_and_error, make_decoder, mean_over_images
 from swell.methods.masked_pictures import mixed_gallery
 from swell.methods.registry import METHODS, Method, Outcome, Preset, Views, positive
 from swell.methods.terms import full_precision, spread
@@ -146,7 +146,7 @@ class MixedAE(Method):
         return VIEWS["mae"]()
 
     def parts(self, encoder: Backbone) -> nn.ModuleDict:
-        decoder = Decoder(encoder, self.decoder_width, self.decoder_depth, self.decoder_heads)
+        decoder = make_decoder(encoder, self.decoder_width, self.decoder_depth, self.decoder_heads, self.normalise)
         parts = nn.ModuleDict({"decoder": decoder})
         if self.segments:
             parts["segments"] = Segments(self.group, encoder.features)

@@ -147,7 +147,7 @@ class ViTOptions:
         InputError: an option out of range.
     """
 
-    patch: int = 0  # side in pixels; 0: about an eighth of the image up to 64 pixels, about 16 above
+    patch: int = 0  # side in pixels; 0: about an eighth of the image up to 64 pixels, 2 at least; about 16 above
     positions: str = "sine"  # or learned
     pool: str = "class"  # the class token as the feature, or the mean of the patches
     depth: int = 0  # blocks; 0: 12
@@ -307,14 +307,14 @@ def make_vit(shape: tuple[int, ...], features: float, options: Mapping[str, Any]
 
 
 def fitting_patch(shape: tuple[int, ...]) -> int:
-    """The patch for images [C, H, W]: of what divides both sides, the nearest to an eighth of the longer one, or to 16
-    where that is above 64 pixels.
+    """The patch for images [C, H, W]: of what divides both sides, the nearest to an eighth of the longer one but 2 at
+    least, or to 16 where that is above 64 pixels.
 
     Raises:
         InputError: nothing within a factor of two of that divides them.
     """
     longest = max(shape[1:])
-    target = max(1.0, longest / 8) if longest <= 64 else 16.0
+    target = max(2.0, longest / 8) if longest <= 64 else 16.0
     near = range(math.ceil(target / 2), math.floor(2 * target) + 1)
     fitting = [side for side in near if all(pixels % side == 0 for pixels in shape[1:])]
     if not fitting:
