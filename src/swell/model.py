@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +27,7 @@ class Clock:
     forward: float = 0.0
 
 
-class Model:
+class Model(ABC):
     """Encodes anything `swell.open` takes, at the size and with the preparation of its pre-training.
 
     Attributes:
@@ -40,14 +41,14 @@ class Model:
     preparation: Preparation | None
 
     @property
+    @abstractmethod
     def about(self) -> dict[str, str | int]:
         """In plain words and numbers what made the features, to write beside them."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def patch(self) -> ViewGroup:
         """The first group of its views, which says what patches of a sample look like."""
-        raise NotImplementedError
 
     def open(self, data: Any, labels: bool | str = False, **options: Any) -> Source:
         """Open `data` as the run saw its own: images at the size it was trained on, vectors by its own preparation."""
