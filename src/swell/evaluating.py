@@ -16,7 +16,7 @@ from swell.errors import InputError
 from swell.evaluation import ood as outside
 from swell.evaluation.bag import check_bag, judge_bag
 from swell.evaluation.dense import check_dense, evaluate_dense, mosaics_of
-from swell.evaluation.evaluate import Extras, evaluate_baselines, judge_encoder, split
+from swell.evaluation.evaluate import Extras, evaluate_baselines, judge_encoder, split, test_part
 from swell.evaluation.few_labels import parse_budgets
 from swell.evaluation.finetune import Settings, judge_finetune
 from swell.evaluation.finetune import finetune as finetune_of
@@ -82,7 +82,7 @@ def evaluate(
         raise InputError(given, "labelled images for all but the dense probe", "give --dense and --masks alone")
     train, held = _splits(run, data, test, keys[0]) if labelled else (run.open(data), run.open(data))
     others = _others(run, transfer, transfer_tests, keys[1:])
-    strangers = [run.open(_of_test(other)) for other in ood]
+    strangers = [run.open(test_part(other)) for other in ood]
 
     result: dict[str, Any] = {"cost": {"seconds": 0.0, "forwards": 0}}
     sets: dict[str, tuple[Predictions, dict[str, Any]]] = {}
@@ -206,17 +206,11 @@ def _others(
 
 def _splits(run: Run, data: Any, test: Any, labels: Labels) -> tuple[Source, Source]:
     """Train and test samples: what was given, the own test split of a built-in set, or a fixed part of `data`."""
-    if test is None and _of_test(data) is not data:
-        test = _of_test(data)
+    if test is None and test_part(data) is not data:
+        test = test_part(data)
     if test is None:
         return split(run.open(data, labels))
     return run.open(data, labels), run.open(test, labels)
-
-
-def _of_test(data: Any) -> Any:
-    """The test split of a built-in set that was named without one; anything else as it is."""
-    whole = isinstance(data, str) and data.startswith("builtin:") and data.count(":") == 1
-    return f"{data}:test" if whole else data
 
 
 def _tuning(finetune: bool, fraction: float | None, epochs: float | None) -> dict[str, Any] | None:

@@ -26,7 +26,7 @@ from swell.errors import InputError, suggest
 from swell.evaluation.arms import SCORES
 from swell.evaluation.compare import BY, compare_runs
 from swell.evaluation.curves import probe_snapshots
-from swell.evaluation.evaluate import same_classes, split
+from swell.evaluation.evaluate import same_classes, split, test_part
 from swell.evaluation.probe import PROBE
 from swell.files import read_json, write_json
 from swell.generators.outside import refuse_label_leak
@@ -61,8 +61,8 @@ class Judged:
     def splits(self, opened: Any) -> tuple[Source, Source]:
         """Train and test samples with labels, by `opened`: a run's `open`, or `open_data`."""
         test = self.test
-        if test is None and isinstance(self.labelled, str) and self.labelled.startswith("builtin:"):
-            test = f"{self.labelled}:test" if self.labelled.count(":") == 1 else None
+        if test is None and test_part(self.labelled) is not self.labelled:
+            test = test_part(self.labelled)
         train = opened(self.labelled, labels=self.labels, quiet=True)
         if test is None:
             return split(train)
