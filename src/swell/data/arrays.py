@@ -20,6 +20,7 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +177,8 @@ def resized(source: Source, size: int | None) -> Source:
     n, c, h, w = source.samples.shape
     if h == w == size:
         return source
+    if not isinstance(source.samples, np.ndarray):  # images in shards come in any size
+        return replace(source, samples=source.samples.at_size(size))
     out = np.empty((n, c, size, size), np.uint8)
     for i, image in enumerate(source.samples):
         one = Image.fromarray(image[0] if c == 1 else np.ascontiguousarray(image.transpose(1, 2, 0)))

@@ -95,7 +95,7 @@ class DecodedCache:
         self.names = _hash(start, *(f.path for f in files), numbers[:, 0].tobytes().hex())
         self.listing = _hash(self.names, numbers.tobytes().hex())
         self.folder = _hash(start, os.path.realpath(root))
-        self.settled = _settled(numbers[:, 2], listed_at)
+        self.settled = settled(numbers[:, 2], listed_at)
 
     def find(self) -> Decoded | None:
         """The entry for this very listing."""
@@ -226,7 +226,7 @@ def _hash(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:24]
 
 
-def _settled(ctimes: np.ndarray, listed_at: int) -> bool:
+def settled(ctimes: np.ndarray, listed_at: int) -> bool:
     """Whether any later change must show: the newest one is older than one tick of the file system's clock.
 
     Linux stamps files every few milliseconds; where all stamps are whole seconds, a tick may be two of them.

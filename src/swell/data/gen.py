@@ -6,7 +6,10 @@ A folder appears whole or not at all: it is built beside its destination and ren
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import struct
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,11 +18,13 @@ import numpy as np
 
 from swell.data.arrays import UNREADABLE
 from swell.data.source import Provenance, Source
+from swell.data.stacked import StackedRows
 from swell.errors import InputError
 from swell.files import atomic_path, new_folder, read_json, sha256_of, write_json
 
 FORMAT = "swell-gen-1"
 SHARD_SIZE = 10_000
+MAPPED = 2 << 30  # bytes of samples, beyond which they need not be in memory
 
 
 def is_gen(path: Path | str) -> bool:
@@ -163,27 +168,45 @@ class Shards(NamedTuple):
     total: int
 
 
-def open_gen(path: Path | str) -> Source:
-    """The samples of a GEN folder, every checksum verified, in memory.
+def open_gen(path: Path | str, mapped: bool = False) -> Source:
+    """The samples of a GEN folder, every checksum verified, in memory; where `mapped`, more than `MAPPED` bytes of them
+    are read from their files row by row instead.
 
     Raises InputError, naming the shard, when one is missing, altered, cut short or holds anything but plain
     numbers.
     """
     found, shards = gen_shards(Path(path))
+    if mapped and found.total * math.prod(found.shape) * found.dtype.itemsize > MAPPED:
+        return Source(StackedRows(tuple(_map_shard(file, shard) for file, shard in shards)), found.provenance)
     try:
         samples = np.empty((found.total, *found.shape), found.dtype)
     except (MemoryError, ValueError):
         given = f"{path}/manifest.json ({found.total:,} samples {list(found.shape)})"
         raise InputError(given, "as many as fit in memory", _AGAIN) from None
     first = 0
-    for shard in shards:
+    for _, shard in shards:
         samples[first : first + len(shard)] = shard
         first += len(shard)
     return Source(samples, found.provenance)
 
 
-def gen_shards(path: Path) -> tuple[Shards, Iterator[np.ndarray]]:
-    """The samples of a GEN folder shard by shard; raises as `open_gen` does, of a shard when its turn comes."""
+def _map_shard(path: Path, samples: np.ndarray) -> np.ndarray:
+    """The samples of a shard where they lie in its file; as they are where it is compressed."""
+    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+        member = archive.infolist()[0]
+        file.seek(member.header_offset + 26)
+        name, extra = struct.unpack("<HH", file.read(4))
+        file.seek(name + extra, os.SEEK_CUR)
+        if len(archive.infolist()) != 1 or member.compress_type != zipfile.ZIP_STORED:
+            return samples
+        np.lib.format.read_magic(file)
+        np.lib.format.read_array_header_1_0(file)
+        return np.memmap(path, samples.dtype, "r", file.tell(), samples.shape)
+
+
+def gen_shards(path: Path) -> tuple[Shards, Iterator[tuple[Path, np.ndarray]]]:
+    """The samples of a GEN folder shard by shard, each with its file; raises as `open_gen` does, of a shard when its
+    turn comes."""
     manifest = read_manifest(path)
     try:
         shape, dtype, count = (
@@ -216,7 +239,7 @@ def gen_shards(path: Path) -> tuple[Shards, Iterator[np.ndarray]]:
             "generated samples, as many as the shards hold",
             _AGAIN,
         )
-    parts = (_read_shard(path / name, digest, (rows, *shape), dtype) for name, _, rows, digest in shards)
+    parts = ((path / name, _read_shard(path / name, digest, (rows, *shape), dtype)) for name, _, rows, digest in shards)
     return Shards(provenance, shape, dtype, count), parts
 
 

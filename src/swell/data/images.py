@@ -24,7 +24,7 @@ import zlib
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import IO, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -33,6 +33,7 @@ from swell.errors import InputError
 from swell.threads import all_cores, free_cores
 
 __all__ = [
+    "DAMAGED",
     "DECODING",
     "SUFFIXES",
     "Header",
@@ -41,8 +42,12 @@ __all__ = [
     "decode",
     "decode_files",
     "digests",
+    "header_of",
+    "in_order",
+    "is_grey",
     "list_images",
     "read_header",
+    "reason_of",
     "square",
 ]
 
@@ -50,7 +55,7 @@ DECODING = 1
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff"}
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF")  # nothing else is tried, whatever a file's name says
 # What Pillow's readers are known to raise on damaged files.
-_DAMAGED = (
+DAMAGED = (
     OSError,
     ValueError,
     SyntaxError,
@@ -171,21 +176,25 @@ def content_of(root: Path, file: ImageFile) -> bytes:
 
 def read_header(root: Path, file: ImageFile) -> Header | str:
     """Size and colour of one file, or why it cannot be an image. Pixels are read for palette images only."""
+    return header_of(os.path.join(root, file.path), file)
+
+
+def header_of(opened: str | IO[bytes], file: ImageFile) -> Header | str:
     try:
-        with Image.open(os.path.join(root, file.path), formats=_FORMATS) as image:
-            return Header(image.width, image.height, _is_grey(image))
-    except _DAMAGED as error:
-        return _reason(error, file)
+        with Image.open(opened, formats=_FORMATS) as image:
+            return Header(image.width, image.height, is_grey(image))
+    except DAMAGED as error:
+        return reason_of(error, file)
 
 
-def _is_grey(image: Image.Image) -> bool:
+def is_grey(image: Image.Image) -> bool:
     if image.mode in ("P", "PA"):
         r, g, b = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3).T
         return bool((r == g).all() and (g == b).all())
     return image.mode in ("1", "L", "LA", "La", "I", "F") or image.mode.startswith("I;16")
 
 
-def _reason(error: BaseException, file: ImageFile) -> str:
+def reason_of(error: BaseException, file: ImageFile) -> str:
     if file.n_bytes == 0:
         return "empty file"
     if file.n_bytes < 0:
@@ -232,7 +241,7 @@ def decode(content: bytes, size: int, channels: int) -> np.ndarray:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(0x0112, 1))
-    except _DAMAGED:
+    except DAMAGED:
         return 1  # a damaged EXIF block does not spoil the picture
 
 
@@ -294,13 +303,13 @@ def decode_files(
             try:
                 content = content_of(root, files[i])
                 rows.append(decode(content, size, channels))
-            except _DAMAGED as error:
-                bad.append((i, _reason(error, files[i])))
+            except DAMAGED as error:
+                bad.append((i, reason_of(error, files[i])))
                 lasting &= getattr(error, "errno", None) in _LASTING and not isinstance(error, MemoryError)
             hashes.append(hashlib.blake2b(content, digest_size=16).digest())
         return Chunk(rows, hashes, bad, lasting)
 
-    return _in_order(work, len(files), 1 if pixels < _TINY and workers is None else workers)
+    return in_order(work, len(files), 1 if pixels < _TINY and workers is None else workers)
 
 
 def digests(root: Path, files: Sequence[ImageFile], workers: int | None) -> Generator[list[bytes], None, None]:
@@ -309,7 +318,7 @@ def digests(root: Path, files: Sequence[ImageFile], workers: int | None) -> Gene
     def work(part: range) -> list[bytes]:
         return [hashlib.blake2b(_content_or_nothing(root, files[i]), digest_size=16).digest() for i in part]
 
-    return _in_order(work, len(files), workers)
+    return in_order(work, len(files), workers)
 
 
 def _content_or_nothing(root: Path, file: ImageFile) -> bytes:
@@ -319,7 +328,7 @@ def _content_or_nothing(root: Path, file: ImageFile) -> bytes:
         return b""
 
 
-def _in_order(work: Callable[[range], T], n: int, workers: int | None) -> Generator[T, None, None]:
+def in_order(work: Callable[[range], T], n: int, workers: int | None) -> Generator[T, None, None]:
     """`work` on 0..n-1 in short ranges, results in order. Pillow and hashlib release the interpreter lock."""
     parts = [range(i, min(i + _CHUNK, n)) for i in range(0, n, _CHUNK)]
     if workers is None:

@@ -10,11 +10,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from swell.errors import InputError
 from swell.seeding import generator_for
+
+WINDOW = 64  # blocks among which samples are shuffled
 
 
 def real_share(n: int, m: int, weight: float) -> float:
@@ -28,11 +31,15 @@ class Stream:
     A window of up to `batch` consecutive draws never holds a sample twice, also where it crosses from one permutation
     into the next: there the head of the new permutation is cleared of what the tail of the old one holds. Sets
     smaller than three batches cannot afford that; their windows are independent random subsets.
+
+    With `blocks`, the first sample of each run of neighbours, int64 [K], an epoch is a permutation of blocks, cut into
+    windows of `WINDOW` of them in each of which all samples are shuffled: what is read at about the same time lies in
+    few places of a disk.
     """
 
-    def __init__(self, n: int, batch: int, seed: int, name: str) -> None:
-        self.n, self.batch, self.seed, self.name = n, batch, seed, name
-        self._epoch: tuple[int, Tensor] = (-1, torch.empty(0))
+    def __init__(self, n: int, batch: int, seed: int, name: str, blocks: np.ndarray | None = None) -> None:
+        self.n, self.batch, self.seed, self.name, self.blocks = n, batch, seed, name, blocks
+        self._epochs: dict[int, Tensor] = {}  # the last two: batches are prepared across the border
 
     def draws(self, first: int, last: int, t: int) -> Tensor:
         """Indices [last - first] of draws first..last-1, which belong to batch t."""
@@ -54,15 +61,24 @@ class Stream:
         )[:count]
 
     def _permutation(self, epoch: int) -> Tensor:
-        if self._epoch[0] != epoch:
+        if epoch not in self._epochs:
             order = self._raw(epoch)
             if epoch:
                 order = self._clear_head(order, self._raw(epoch - 1)[-self.batch :])
-            self._epoch = (epoch, order)
-        return self._epoch[1]
+            kept = list(self._epochs.items())[-1:]
+            self._epochs = {**dict(kept), epoch: order}
+        return self._epochs[epoch]
 
     def _raw(self, epoch: int) -> Tensor:
-        return torch.randperm(self.n, generator=generator_for(self.seed, self.name, "epoch", epoch))
+        g = generator_for(self.seed, self.name, "epoch", epoch)
+        if self.blocks is None:
+            return torch.randperm(self.n, generator=g)
+        ends = np.append(self.blocks[1:], self.n)
+        parts = []
+        for some in torch.randperm(len(self.blocks), generator=g).split(WINDOW):
+            window = torch.cat([torch.arange(self.blocks[k], ends[k]) for k in some.tolist()])
+            parts.append(window[torch.randperm(len(window), generator=g)])
+        return torch.cat(parts)
 
     def _clear_head(self, order: Tensor, tail: Tensor) -> Tensor:
         """Swap what `tail` holds out of the first `batch` places, into the middle; the last `batch` places stay raw.
@@ -96,7 +112,15 @@ class Mixture:
     """
 
     def __init__(
-        self, n: int, m: int, *, batch: int, weight: float = 1.0, seed: int = 0, mixing: str = "stratified"
+        self,
+        n: int,
+        m: int,
+        *,
+        batch: int,
+        weight: float = 1.0,
+        seed: int = 0,
+        mixing: str = "stratified",
+        blocks: np.ndarray | None = None,
     ) -> None:
         if not (weight > 0 and math.isfinite(weight)):
             raise InputError(f"weight {weight}", "a finite number above 0", "give --weight 10")
@@ -106,7 +130,7 @@ class Mixture:
             raise InputError(f"mixing {mixing!r}", "stratified or bernoulli")
         self.batch, self.seed, self.mixing = batch, seed, mixing
         self.beta = real_share(n, m, weight)
-        self._real = Stream(n, batch, seed, "real")
+        self._real = Stream(n, batch, seed, "real", blocks)
         self._generated = Stream(m, batch, seed, "generated")
 
     def reals_before(self, t: int) -> int:

@@ -7,7 +7,7 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +30,7 @@ from swell.data.images import (
     list_images,
     read_header,
 )
+from swell.data.shards import find_shards
 from swell.data.source import Provenance, Source
 from swell.errors import InputError
 
@@ -45,8 +46,8 @@ if TYPE_CHECKING:
 __all__ = ["open_data"]
 
 _OPENS = (
-    "a folder of images, .npz, .npy, .h5ad, .csv, .parquet, builtin:NAME, a folder made by swell generate, an array, "
-    "a tensor, an AnnData, a pandas frame or a sparse matrix"
+    "a folder of images, tar shards (x-{000..099}.tar), .npz, .npy, .h5ad, .csv, .parquet, builtin:NAME, a folder made "
+    "by swell generate or by save_to_disk, an array, a tensor, an AnnData, a pandas frame or a sparse matrix"
 )
 _VECTORS = (".h5ad", ".csv", ".parquet")
 
@@ -71,16 +72,19 @@ def open_data(
 
     Args:
         data: a folder of images at any depth (JPEG, PNG, WebP, BMP, TIFF); a .npz or .npy file;
-            an .h5ad, .csv or .parquet file; ``builtin:NAME[:SPLIT]``; a folder made by ``swell generate``; a NumPy
-            array or torch tensor, or a pair of them, samples and labels; an AnnData, a pandas frame, one of
-            SciPy's sparse matrices; or a `Source`, which is returned as it is but for labels nobody asked for.
+            an .h5ad, .csv or .parquet file; ``builtin:NAME[:SPLIT]``; a folder made by ``swell generate``; images in
+            tar shards, Arrow or Parquet files, a folder or a pattern of them (`swell.data.shards`), which stay there
+            and are decoded when they are needed; a NumPy array or torch tensor, or a pair of them, samples and labels;
+            an AnnData, a pandas frame, one of SciPy's sparse matrices; or a `Source`, which is returned as it is but
+            for labels nobody asked for.
         labels: read labels too. True: the first-level sub-folder of an image file; the array labels, label or
             y of a .npz, or such a column; the second of a pair. A string names another array or column.
         size: side of the square images made on the way in (centre square, antialiased). None keeps the shape
             of arrays; for folders see `swell.data.images.automatic_size` (96 at most).
         max_bad: up to this share of a folder, unreadable files are skipped and listed in `Source.skipped`.
         cache: folder for decoded images; None is $SWELL_CACHE, else ~/.cache/swell.
-        workers: decoding threads; None is all cores, or one where pictures are tiny.
+        workers: decoding threads, and of images in shards the processes that decode for a training; None is all
+            cores, or one where pictures are tiny.
         quiet: no progress and no warnings.
         layer: of an .h5ad or AnnData: which layer holds the values, or raw; None is X.
         batch_key: of the same: the column of obs that tells the batch, within which genes are centred and scaled.
@@ -92,6 +96,8 @@ def open_data(
     """
     if size is not None and not 1 <= size <= 4096:
         raise InputError(f"size {size}", "a side of 1 to 4096 pixels")
+    if workers is not None and not 0 <= workers <= 1024:
+        raise InputError(f"workers {workers}", "a whole number from 0 to 1,024", "leave it out for one a core")
     if not 0 <= max_bad <= 1:
         raise InputError(f"max_bad {max_bad}", "a share from 0 to 1")
     labels, layer, batch_key, prepare = labels or False, layer or "", batch_key or "", prepare or "auto"
@@ -136,7 +142,7 @@ def _open_raw(data: Data, labels: bool | str, layer: str, batch: str) -> Raw | N
     if isinstance(data, (str, os.PathLike)):
         path = Path(os.path.expanduser(os.fspath(data)))
         suffix = path.suffix.lower()
-        if suffix not in _VECTORS or not path.is_file():
+        if suffix not in _VECTORS or not path.is_file() or find_shards(path):
             return None
         if suffix == ".h5ad":
             from swell.data.cells import open_h5ad
@@ -209,13 +215,18 @@ def _open(
         return resized(open_builtin(name), size)
     path = Path(os.path.expanduser(name))
     suffix = path.suffix.lower()
+    if is_gen(path):
+        return resized(open_gen(path), size)
+    packed = find_shards(path)
+    if packed is not None:
+        from swell.data.packed_open import open_packed
+
+        return open_packed(packed, labels, size, max_bad, cache_folder(cache), workers, quiet)
     if name and os.path.isdir(path):
-        if is_gen(path):
-            return resized(open_gen(path), size)
         _no_key(name, labels)
         return _open_folder(path, bool(labels), size, max_bad, cache_folder(cache), workers, quiet)
-    if suffix == ".tar" or re.match(r"\w{2,}:", name):
-        raise InputError(name, _OPENS, "this version opens neither shards nor names; save the data as .npz")
+    if re.match(r"\w{2,}:", name):
+        raise InputError(name, _OPENS, "this version opens no names; save the data to a folder")
     if not name or not os.path.exists(path):
         raise InputError(f"{name or 'an empty name'} (no such file or folder)", _OPENS, "check the path")
     if not path.is_file():
@@ -323,7 +334,7 @@ def _counted(parts: Iterator[list[bytes]], bar: Progress) -> Iterator[bytes]:
         bar.update(done)
 
 
-def check_bad(root: Path, files: list[ImageFile], bad: list[tuple[int, str]], max_bad: float) -> None:
+def check_bad(root: Path, files: Sequence[ImageFile], bad: list[tuple[int, str]], max_bad: float) -> None:
     """Raises InputError where more than the share `max_bad` of all files is unreadable, or every file."""
     if len(bad) > max_bad * len(files) or len(bad) == len(files):
         first = "; ".join(told(files[i], reason) for i, reason in bad[:3])

@@ -44,14 +44,14 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Source:
-    """Samples in memory: images uint8 [N, C, H, W], or vectors float32 [N, D], as an array or as `SparseRows`.
+    """Samples: images uint8 [N, C, H, W], or vectors float32 [N, D], as an array, as `SparseRows` or as `PackedImages`.
 
     Vectors are prepared: `preparation` says how, so that a run can do the same to later data.
     `labels` [N] int64 are present only when they were asked for (``swell.open(data, labels=True)``); nothing in
     pre-training, generation or selection reads them.
     """
 
-    samples: Any  # np.ndarray or swell.data.sparse.SparseRows
+    samples: Any  # np.ndarray, swell.data.sparse.SparseRows or swell.data.packed.PackedImages
     provenance: Provenance
     labels: np.ndarray | None = None
     classes: Sequence[str] = ()
@@ -83,7 +83,7 @@ class Source:
     @property
     def fingerprint(self) -> str:
         """sha256 of shape and contents (first 16 hex digits); equal data give equal fingerprints wherever they lie."""
-        cached: str | None = self.__dict__.get("_fingerprint")
+        cached: str | None = self.__dict__.get("_fingerprint") or getattr(self.samples, "fingerprint", None)
         if cached is None:
             h = hashlib.sha256(f"{self.samples.dtype}{self.samples.shape}".encode())
             for start in range(0, len(self.samples), _HASHED):

@@ -1,5 +1,6 @@
 """Samples in parts, one in memory at a time: what encoding folders, array files and shards of any size needs.
 
+Images packed in shards (`swell.data.packed`) are read and decoded a part at a time.
 Folders come from the decoded cache where it holds them, else straight from their files, a window at a time, and nothing
 is written. A .npy file is mapped anew for every part, so that pages which were read are given back. Generated samples
 come shard by shard, cells row by row where their file has rows. Anything else is opened as a whole
@@ -26,6 +27,7 @@ from swell.data.cells_in_parts import open_rows, parts_of
 from swell.data.gen import gen_shards, is_gen
 from swell.data.images import ImageFile, decode_files, read_header
 from swell.data.open import check_bad, listing, told
+from swell.data.shards import find_shards
 from swell.data.source import Provenance, Source
 from swell.errors import InputError
 from swell.threads import free_cores
@@ -75,6 +77,10 @@ def stream_of(
     images, square = len(shape) == 3, len(shape) == 3 and shape[1] == shape[2]
     if path.is_dir() and is_gen(path):
         return _of_shards(path, shape)
+    if square and (packed := find_shards(path)):
+        from swell.data.packed_stream import stream_packed
+
+        return stream_packed(packed, shape, max_bad, cache_folder())
     if path.is_dir() and square:
         return _of_folder(path, shape, max_bad)
     if path.suffix.lower() == ".h5ad" and path.is_file() and not images and preparation is not None:
@@ -136,7 +142,7 @@ def _of_shards(path: Path, shape: tuple[int, ...]) -> Stream:
         raise _other(str(path), found.shape, shape)
 
     def rows() -> Iterator[np.ndarray]:
-        for shard in shards:
+        for _, shard in shards:
             if len(shape) == 1:
                 yield shard
             else:
