@@ -6,7 +6,7 @@ import pickle
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -43,7 +43,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
             ) from error
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path | IO[bytes]) -> dict[str, Any]:
     """Raises InputError when the file is damaged or is no checkpoint of ours."""
     try:
         with warnings.catch_warnings():

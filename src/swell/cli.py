@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from typing import Any
 
 from swell.commands.adapting import Adapt
@@ -15,6 +16,7 @@ from swell.commands.leaving import Embed, Export
 from swell.commands.listings import Doctor, Generators, Methods, Recipes
 from swell.commands.training import Demo, Pretrain
 from swell.commands.watching import Watch
+from swell.console import processes, speaks
 from swell.errors import InputError, suggest
 from swell.options import parser_of
 from swell.threads import bind_threads
@@ -36,6 +38,8 @@ COMMANDS: dict[str, Any] = {
     "suites": Suites,
     "doctor": Doctor,
 }
+SHARED = ("pretrain", "generate")  # by the processes that torchrun starts
+LINGERING = 5.0  # seconds that a process which has nothing to say stays, where another has
 
 
 def parse(argv: list[str]) -> Any:
@@ -69,6 +73,28 @@ def parse(argv: list[str]) -> Any:
     return COMMANDS[name](**vars(parser.parse_args(argv[1:])))
 
 
+def _refuse_to_repeat(name: str) -> None:
+    """Raises InputError for a command that several processes would all do."""
+    count = processes()[1]
+    if count > 1 and name not in SHARED:
+        given = f"swell {name} by {count} processes at once"
+        raise InputError(given, f"one process; {' and '.join(SHARED)} can be shared", "start it without torchrun")
+
+
+def _tells() -> bool:
+    """Whether this process, of several that share the work, is the one to say how it ended."""
+    joining = sys.modules.get("swell.training.distributed")  # not imported for this: it takes torch
+    return joining.tells() if joining else speaks()
+
+
+def _told(line: str, status: int) -> int:
+    if _tells():
+        print(f"swell: {line}", file=sys.stderr, flush=True)
+    else:  # torchrun ends all when the first has ended, which is to be the one that says why
+        time.sleep(LINGERING)
+    return status
+
+
 def _show(text: str) -> None:
     """Print the result. A reader who has left, as `head` does, is no error; a full disk is the user's."""
     try:
@@ -84,24 +110,30 @@ def _show(text: str) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 our fault, 2 the user's input is at fault, 130 interrupted."""
     bind_threads()
+    words = sys.argv[1:] if argv is None else argv
     try:
-        command = parse(sys.argv[1:] if argv is None else argv)
+        command = parse(words)
+        _refuse_to_repeat(words[0])
         result, text = command()
-        _show(json.dumps(result, ensure_ascii=False) if command.json_ else text)
+        if speaks():
+            _show(json.dumps(result, ensure_ascii=False) if command.json_ else text)
     except InputError as error:
-        print(f"swell: {error}", file=sys.stderr)
-        return 2
+        return _told(str(error), 2)
     except KeyboardInterrupt:
-        print("swell: interrupted; what was saved is whole", file=sys.stderr)
-        return 130
+        return _told("interrupted; what was saved is whole", 130)
     except SystemExit as stop:
         return int(stop.code or 0)
     except Exception as error:
+        from swell.ranks import Parted
         from swell.training.watchdog import Diverged
 
-        if not isinstance(error, Diverged):
+        if isinstance(error, Parted):
+            return _told(f"{error}; RUN holds the last checkpoint: go on with --resume", 1)
+        if isinstance(error, Diverged):
+            return _told(str(error), 1)
+        if _tells():
             raise
-        print(f"swell: {error}", file=sys.stderr)
+        time.sleep(LINGERING)
         return 1
     return 0
 

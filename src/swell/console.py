@@ -20,8 +20,24 @@ _DROPPED = ("memory", "count", "title", "rate", "left")
 _active: list[Progress] = []
 
 
+def processes() -> tuple[int, int]:
+    """(rank, count) of the processes that torchrun or its like started together; (0, 1) for a lone one."""
+    try:
+        return int(os.environ["RANK"]), max(int(os.environ["WORLD_SIZE"]), 1)
+    except (KeyError, ValueError):
+        return 0, 1
+
+
+def speaks() -> bool:
+    """Whether this process speaks for all that were started with it: the first does."""
+    rank, count = processes()
+    return rank == 0 or count == 1
+
+
 def say(line: str) -> None:
     """One line to the person, above any bar."""
+    if not speaks():
+        return
     bar = _active[0]._rich if _active else None
     if bar is not None:
         bar.console.print(line, highlight=False, markup=False)
@@ -69,7 +85,11 @@ class Progress:
         start_at: float = 0.0,
     ) -> None:
         self.title, self.total, self.unit = title, total, unit
-        self.per_unit, self.rate_unit, self.quiet = per_unit, unit if rate_unit is None else rate_unit, quiet
+        self.per_unit, self.rate_unit, self.quiet = (
+            per_unit,
+            unit if rate_unit is None else rate_unit,
+            quiet or not speaks(),
+        )
         self.started = self._last_line = time.monotonic()
         self.start_at = self.done = start_at
         self._window = (0.0, 1.0)

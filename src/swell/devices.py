@@ -10,13 +10,13 @@ from swell.errors import InputError
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """`auto` (a GPU if there is one: under torchrun each process its own), `cpu`, `cuda`, `cuda:1`.
+    """`auto` (a GPU if there is one), `cpu`, `cuda` (under torchrun each process its own, as for `auto`), `cuda:1`.
 
     Raises InputError for one this machine lacks.
     """
-    if name == "auto":
-        if not torch.cuda.is_available():
-            return torch.device("cpu")
+    if name == "auto" and not torch.cuda.is_available():
+        return torch.device("cpu")
+    if name == "auto" or (name == "cuda" and torch.cuda.is_available()):
         rank = os.environ.get("LOCAL_RANK", "")
         return torch.device(f"cuda:{int(rank) % torch.cuda.device_count()}" if rank.isdecimal() else "cuda")
     try:

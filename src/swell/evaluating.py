@@ -242,7 +242,7 @@ def _generated(run: Run) -> Source | None:
     """The generated samples of this run, if their folder is still where and what it was."""
     folder = Path(str(run.provenance.get("generated", {}).get("origin", "")))
     try:
-        source = open_gen(folder) if is_gen(folder) else None
+        source = open_gen(folder, mapped=True) if is_gen(folder) else None
     except InputError:
         return None
     same = source is not None and source.fingerprint == run.data_fingerprints.get("generated")

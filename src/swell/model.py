@@ -60,7 +60,9 @@ class Model(ABC):
         size = options.pop("size", None) or (shape[1] if square else None)
         source = open_data(data, labels=labels, size=size, **options)
         if source.is_images and source.shape == (1, *shape[1:]) and shape[0] == 3:  # a folder of grey images only
-            source = replace(source, samples=np.repeat(source.samples, 3, axis=1))
+            grey = source.samples
+            coloured = np.repeat(grey, 3, axis=1) if isinstance(grey, np.ndarray) else grey.in_colour()
+            source = replace(source, samples=coloured)
         if source.shape != tuple(shape):
             raise InputError(
                 f"samples of shape {list(source.shape)}",

@@ -64,6 +64,8 @@ class Recipe:
     roll_back: bool = True  # repeat a phase with hand-made views, where its positives have broken the encoder
     weight: float = 1.0  # one real sample counts as this many generated ones
     mixing: str = "stratified"  # or bernoulli
+    shuffle: str = "auto"  # samples one by one (all), or runs of neighbours in shards (blocks); auto: by their size
+    batch_norm: str = "shared"  # its statistics on several devices: of the whole batch; or device: of each one's part
     precision: str = "auto"  # fp32, bf16; auto: bf16 where it is faster
     compile: bool = False  # torch.compile the encoder
     seed: int = 0
@@ -100,6 +102,8 @@ class Recipe:
         for name, allowed in (
             ("precision", ("auto", "fp32", "bf16")),
             ("mixing", ("stratified", "bernoulli")),
+            ("shuffle", ("auto", "all", "blocks")),
+            ("batch_norm", ("shared", "device")),
             ("schedule", ("cosine", "wsd")),
             ("optimizer", ("auto", "lars", "sgd", "adamw")),
             ("preset", ("auto", "small", "large", "short", "vectors")),

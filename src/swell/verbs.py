@@ -21,6 +21,7 @@ from swell.ledger import Ledger
 from swell.model import Model
 from swell.recipes import Recipe, check_budget, check_seed, composed
 from swell.run import Run, read_ledger
+from swell.training.distributed import joined, one_first
 from swell.training.loggers import named_loggers
 from swell.training.loop import Operation
 from swell.training.loop import pretrain as train
@@ -172,6 +173,7 @@ def pretrain(
     layer: str | None = None,
     batch_key: str | None = None,
     prepare: str | None = None,
+    workers: int | None = None,
     device: str = "auto",
     resume: bool = False,
     checkpoint_seconds: float = 60.0,
@@ -186,13 +188,16 @@ def pretrain(
 
     `recipe` is a name, a TOML file or a Recipe; everything given beside it replaces its value, `changes` by the
     recipe's field names (batch_size=512). `layer`, `batch_key` and `prepare` are those of `swell.open`.
+    `workers` are the processes that decode images in shards.
     `backbone_options` may be text too: "patch=4,positions=learned". `scores_every`, a share of the budget, logs quick
     label-free scores (`swell.evaluation.during`). `log_to`, "tensorboard", "wandb", "mlflow" or several of them, names
     where the log goes beside metrics.jsonl. Without `report` no report.html is written, which takes seconds.
+    Processes that torchrun started share the run; the first writes it.
 
     Raises:
         InputError: for data, options or folders that do not fit.
         Diverged: a loss that is not finite.
+        Parted: another process that shares the run is gone.
     """
     from swell.report.run_page import write_run_report
 
@@ -207,19 +212,32 @@ def pretrain(
         raise InputError(
             f"weight {weight} without generated samples", "--inflate GEN beside --weight", "give both or neither"
         )
-    real = open_data(data, size=size, max_bad=max_bad, quiet=quiet, layer=layer, batch_key=batch_key, prepare=prepare)
-    refuse_label_leak(real.provenance, allow_label_leak)
-    generated, ledger = _generated(inflate, real, allow_label_leak)
-    if final.positives not in ("", "neighbours"):  # what it cost to make them is a cost of this run
-        read_manifest(final.positives)
-        kept = read_ledger(Path(final.positives) / "ledger.json")
-        ledger = ledger or Ledger()
-        ledger.generator_training.add(kept.generator_training)
-        ledger.sampling.add(kept.sampling)
-    watched = None if scores_every is None else watch(real, scores_every)
-    operation = Operation(resume, checkpoint_seconds, device, quiet, label_free, watched, log_to=loggers)
-    train(final, real.unlabelled(), Path(out), generated, operation, ledger)
+    opening: dict[str, Any] = {
+        "size": size,
+        "max_bad": max_bad,
+        "layer": layer,
+        "batch_key": batch_key,
+        "prepare": prepare,
+        "workers": workers,
+    }
+    with joined(device) as ranks:
+        with one_first(ranks):
+            real = open_data(data, quiet=quiet, **opening)
+            refuse_label_leak(real.provenance, allow_label_leak)
+            generated, ledger = _generated(inflate, real, allow_label_leak)
+        if final.positives not in ("", "neighbours"):  # what it cost to make them is a cost of this run
+            read_manifest(final.positives)
+            kept = read_ledger(Path(final.positives) / "ledger.json")
+            ledger = ledger or Ledger()
+            ledger.generator_training.add(kept.generator_training)
+            ledger.sampling.add(kept.sampling)
+        watched = None if scores_every is None else watch(real, scores_every)
+        operation = Operation(resume, checkpoint_seconds, device, quiet, label_free, watched, (), loggers, ranks)
+        train(final, real.unlabelled(), Path(out), generated, operation, ledger)
+        ranks.wait()  # until the first has written the encoder
     run = Run(out, device)
+    if not ranks.first:
+        return run
     if watched is not None and not any(key.startswith(PREFIX) for line in run.metrics for key in line):
         warn("no scores were logged: they would have taken more than 2 % of so short a training")
     if report and not (run.path / "report.html").exists():
@@ -244,7 +262,7 @@ def _generated(inflate: Any, real: Source, allow_label_leak: bool) -> tuple[Sour
     if isinstance(inflate, Source):
         source, ledger = inflate, None
     else:
-        source = open_gen(Path(inflate))
+        source = open_gen(Path(inflate), mapped=True)
         path = Path(inflate) / "ledger.json"
         ledger = read_ledger(path) if path.exists() else None
     origin = source.provenance

@@ -32,7 +32,9 @@ class Demo:
 class Pretrain:
     """Pre-train an encoder on unlabelled DATA, with or without generated samples."""
 
-    data: str = argument("folder of images, .npz, .npy, .h5ad, .csv, .parquet, builtin:NAME or a GEN folder")
+    data: str = argument(
+        "folder of images, shards (x-{000..099}.tar), .npz, .npy, .h5ad, .csv, .parquet, builtin:NAME or a GEN folder"
+    )
     out: str = option("RUN folder to write")
     method: str | None = option("which method, see `swell methods`; or your own, file.py:Name", None, "the recipe's")
     preset: str | None = option(
@@ -74,6 +76,9 @@ class Pretrain:
     batch_key: str | None = option("of an .h5ad: the column of obs that tells the batch", None)
     prepare: str | None = option("of vectors: counts, logged, table or none", None, "by their values")
     seed: int | None = option("seed of the whole run", None, "the recipe's")
+    shuffle: str | None = option("of shards: all, or blocks, which slow disks need", None, "by their size")
+    workers: int | None = option("processes that decode images in shards", None, "one a core")
+    batch_norm: str | None = option("statistics on several devices: shared or device", None, "shared")
     device: str = option("auto, cpu or cuda", "auto")
     compile: bool = option("compile the encoder first", False)
     resume: bool = option("go on with the run in --out, exactly where it stopped", False)

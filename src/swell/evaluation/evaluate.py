@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,7 +26,7 @@ from swell.nets.encoder import Encoder
 LABEL_FREE_ROWS = 2048  # samples the label-free scores read
 LABEL_FREE_VIEWS = 4  # views of each
 PCA_DIMENSIONS, PCA_OF_VECTORS = 64, 50
-MOST_RAW = 1 << 29  # numbers of raw vectors that are probed: 2 GiB once they are dense
+MOST_RAW = 1 << 29  # numbers of raw samples that are probed: 2 GiB once they are dense
 
 
 def test_part(data: Any) -> Any:
@@ -146,15 +147,18 @@ def _encoding(encoder: Encoder, source: Source, seconds: float) -> dict[str, Any
 
 def evaluate_baselines(encoder: Encoder, train: Source, test: Source) -> dict[str, dict[str, Any]]:
     """The same probe on the samples as they are, on their principal components, and on the encoder's random
-    initialisation. What samples are is "pixels" of images and "features" of vectors; sparse vectors too many to be
-    dense at once are probed by their components only."""
+    initialisation. What samples are is "pixels" of images and "features" of vectors; sparse vectors, and images in
+    shards, too many to be dense at once are probed by their components only."""
     random_init = untrained(encoder)
     sets: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    if train.is_images:
-        raw = pixels(train.samples), pixels(test.samples)
+    few = (len(train) + len(test)) * math.prod(train.shape) <= MOST_RAW
+    if train.is_images and (few or isinstance(train.samples, np.ndarray)):
+        raw = pixels(np.asarray(train.samples)), pixels(np.asarray(test.samples))
         sets = {"pixels": raw, "pca": pca(*raw, PCA_DIMENSIONS)}
+    elif train.is_images:
+        sets["pca"] = components(train.samples, test.samples, PCA_DIMENSIONS)
     else:
-        if (len(train) + len(test)) * train.shape[0] <= MOST_RAW:
+        if few:
             sets["features"] = train.samples[:], test.samples[:]
         sets["pca"] = components(train.samples, test.samples, PCA_OF_VECTORS)
     sets["random_init"] = random_init.encode(train.samples), random_init.encode(test.samples)

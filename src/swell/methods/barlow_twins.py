@@ -85,5 +85,5 @@ class BarlowTwins(Method):
 
     def loss(self, encoder: nn.Module, parts: nn.ModuleDict, views: Views, progress: float) -> Outcome:
         at_least_two_views(views, "barlow_twins")
-        z = parts["projector"](views.encode(encoder))  # [V, B, D]
+        z = views.encode(encoder, parts["projector"])  # [V, B, D]
         return Outcome(self.scale * barlow_twins_loss(z, self.lambd), {"z_std": spread(z)})

@@ -71,7 +71,7 @@ class BYOL(Method):
 
     def loss(self, encoder: nn.Module, parts: nn.ModuleDict, views: Views, progress: float) -> Outcome:
         at_least_two_views(views, "byol")
-        z = parts["projector"](views.encode(encoder))  # [V, B, D]
+        z = views.encode(encoder, parts["projector"])  # [V, B, D]
         target = views.targets.encode(parts["teacher"])  # [T, B, D]
         p, target = paired(parts["predictor"](z), target, views.target_index)  # [P, B, D] each
         return Outcome(2 * byol_loss(p, target), {"z_std": spread(z)})  # 2: the paper adds both directions

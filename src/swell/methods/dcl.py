@@ -59,5 +59,5 @@ class DCL(Method):
 
     def loss(self, encoder: nn.Module, parts: nn.ModuleDict, views: Views, progress: float) -> Outcome:
         at_least_two_views(views, "dcl")
-        z = parts["projector"](views.encode(encoder))  # [V, B, D]
+        z = views.encode(encoder, parts["projector"])  # [V, B, D]
         return Outcome(dcl_loss(z, self.temperature), {"z_std": spread(z)})

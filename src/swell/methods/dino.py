@@ -126,7 +126,7 @@ class DINO(Method):
 
     def loss(self, encoder: nn.Module, parts: nn.ModuleDict, views: Views, progress: float) -> Outcome:
         at_least_two_views(views, "dino")
-        z = parts["projector"](views.encode(encoder))  # [V, B, D]
+        z = views.encode(encoder, parts["projector"])  # [V, B, D]
         s = parts["prototypes"](z, frozen=progress < self.freeze)  # [V, B, K]
         t = views.targets.encode(parts["teacher"])  # [T, B, K]
         c, tau_t = cast(Centre, parts["centre"]).value, self.teacher_tau(progress)

@@ -111,7 +111,7 @@ class EMPSSL(Method):
 
     def loss(self, encoder: nn.Module, parts: nn.ModuleDict, views: Views, progress: float) -> Outcome:
         at_least_two_views(views, "emp_ssl")
-        z = F.normalize(parts["projector"](views.encode(encoder)).float(), dim=-1)  # [V, B, d]
+        z = F.normalize(views.encode(encoder, parts["projector"]).float(), dim=-1)  # [V, B, d]
         cosine = mean_cosine(z)
         _, b, d = z.shape
         rate = coding_rate(z, self.eps_sq).mean() / rate_bound(b, d, self.eps_sq)

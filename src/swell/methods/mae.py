@@ -118,12 +118,14 @@ class MAE(Method):
         errors, means = [], []
         for x in views.groups:
             h, w = decoder.grid_of(x)
-            plan = Kept.draw(len(x), h * w, self.mask, x.device)
+            plan = Kept.draw(len(x) * views.ranks.count, h * w, self.mask, x.device)  # of the whole batch
+            plan, _ = plan.only(views.places(x))
             tokens, error = encoded_and_error(encoder, decoder, x, plan, self.normalise)
             errors.append(error)
             means.append(tokens.detach().mean(1))  # [B, D]
         loss = mean_over_images(errors, views)
-        return Outcome(loss, {"z_std": spread(torch.cat(means)), "reconstruction": loss.detach()})
+        z_std = spread(views.ranks.gather(torch.cat(means)))
+        return Outcome(loss, {"z_std": z_std, "reconstruction": loss.detach()})
 
     def pictures(self, encoder: nn.Module, parts: nn.ModuleDict, samples: Tensor) -> Sequence[Gallery]:
         decoder = parts["decoder"]

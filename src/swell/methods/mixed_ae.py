@@ -127,6 +127,7 @@ class MixedAE(Method):
 
     backbone: ClassVar[str] = "vit_tiny"
     needs_tokens: ClassVar[bool] = True
+    mixes_samples: ClassVar[bool] = True
     collapse_costs: ClassVar[bool] = False
     presets: ClassVar[Mapping[str, Preset]] = {
         "small": Preset("adamw", 2e-4, 0.05, 0.01, beta2=0.95),  # as MAE's
@@ -170,6 +171,9 @@ class MixedAE(Method):
         errors, contrasts, recalls, means = [], [], [], []
         for x in views.groups:
             plan = self.plan(parts, x)
+            if views.ranks.count > 1:  # each takes its part of the mixed images
+                plan, own = plan.only(views.ranks.own(len(plan.members)))
+                x = x[own]
             tokens, error = encoded_and_error(encoder, decoder, x, plan, self.normalise)
             errors.append(error)
             if self.contrast:
@@ -178,7 +182,7 @@ class MixedAE(Method):
             recalls.append(similar_recall(seen[:LOOKED_AT], plan.owner[:LOOKED_AT], self.group).mean())
             means.append((plan.shares.mT @ seen.float()).flatten(0, 1))  # [B, D], each image's sum of its own
         error = mean_over_images(errors, views)
-        scalars = {"z_std": spread(torch.cat(means)), "reconstruction": error.detach()}
+        scalars = {"z_std": spread(views.ranks.gather(torch.cat(means))), "reconstruction": error.detach()}
         scalars["recall"] = mean_over_images(recalls, views)
         if not contrasts:
             return Outcome(error, scalars)

@@ -100,7 +100,7 @@ class MoCoV2(Method):
 
     def loss(self, encoder: nn.Module, parts: nn.ModuleDict, views: Views, progress: float) -> Outcome:
         at_least_two_views(views, "mocov2")
-        q = parts["projector"](views.encode(encoder))  # [V, B, D]
+        q = views.encode(encoder, parts["projector"])  # [V, B, D]
         k = views.targets.encode(parts["teacher"])  # [T, B, D]
         loss = moco_loss(q, k, cast(Queue, parts["queue"]).rows, self.temperature, views.target_index)
         return Outcome(loss, {"z_std": spread(q)}, {"keys": F.normalize(one_row_each(k).float(), dim=-1)})

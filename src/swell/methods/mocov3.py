@@ -75,7 +75,7 @@ class MoCoV3(Method):
 
     def loss(self, encoder: nn.Module, parts: nn.ModuleDict, views: Views, progress: float) -> Outcome:
         at_least_two_views(views, "mocov3")
-        z = parts["projector"](views.encode(encoder))  # [V, B, D]
+        z = views.encode(encoder, parts["projector"])  # [V, B, D]
         k = views.targets.encode(parts["teacher"])  # [T, B, D]
         q, k = paired(parts["predictor"](z), k, views.target_index)  # [P, B, D] each
         # 2 tau keeps the gradient's size at any temperature; the paper adds both directions, hence the other 2.

@@ -90,7 +90,7 @@ class NNCLR(Method):
 
     def loss(self, encoder: nn.Module, parts: nn.ModuleDict, views: Views, progress: float) -> Outcome:
         at_least_two_views(views, "nnclr")
-        z = parts["projector"](views.encode(encoder))  # [V, B, D]
+        z = views.encode(encoder, parts["projector"])  # [V, B, D]
         targets = views.target_index
         support = F.normalize(torch.stack([z[v] for v in targets]).detach().float(), dim=-1)  # [T, B, D]
         neighbours = nearest(support, cast(Queue, parts["queue"]).rows)  # [T, B, D]

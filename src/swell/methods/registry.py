@@ -8,7 +8,7 @@
             return nn.ModuleDict({"projector": MLP(encoder.features, 512, 128)})
 
         def loss(self, encoder, parts, views, progress):           # one batch -> loss, scalars to log
-            z = parts["projector"](views.encode(encoder))          # [V, B, D]
+            z = views.encode(encoder, parts["projector"])          # [V, B, D]
             return Outcome(nt_xent(z, self.temperature), {"z_std": spread(z)})
 
 `swell pretrain DATA --method file.py:Mine` trains with it and `swell.testing.check_method(Mine)` tries it.
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from swell.errors import InputError
 from swell.gallery import Gallery
 from swell.nets.backbones import Backbone
+from swell.ranks import ALONE, Ranks
 from swell.registry import Registry
 from swell.userfile import from_file
 from swell.views.plan import VIEWS, ViewPlan
@@ -35,16 +36,22 @@ from swell.views.plan import VIEWS, ViewPlan
 class Views:
     """The views of a batch of B samples, V of each over all groups, groups in their order.
 
+    Where several ranks share the batch, each has the views of its own samples only, and `encode` gathers what it makes
+    of them: a method computes the loss of the whole batch and need not know. A loss that looks at every sample by
+    itself may as well be that of the rank's own: the mean over ranks counts. See `swell.ranks`.
+
     Attributes:
         groups: one tensor [count * B, ...] a group, as `swell.views.render` makes them: view v of sample b is row
             v * B + b.
         roles: what each group is for: "global", "local", ... (see `ViewGroup.role`).
-        batch: B.
+        batch: B, of this rank.
+        ranks: who share the batch.
     """
 
     groups: tuple[Tensor, ...]
     roles: tuple[str, ...]
     batch: int
+    ranks: Ranks = ALONE
 
     @property
     def count(self) -> int:
@@ -55,7 +62,9 @@ class Views:
     def targets(self) -> Views:
         """The views that may serve as targets: all but the local ones (all, if all are local)."""
         chosen = [i for i, role in enumerate(self.roles) if role != "local"] or list(range(len(self.groups)))
-        return Views(tuple(self.groups[i] for i in chosen), tuple(self.roles[i] for i in chosen), self.batch)
+        return Views(
+            tuple(self.groups[i] for i in chosen), tuple(self.roles[i] for i in chosen), self.batch, self.ranks
+        )
 
     @property
     def target_index(self) -> list[int]:
@@ -69,15 +78,24 @@ class Views:
             start += count
         return numbers
 
-    def encode(self, encoder: nn.Module) -> Tensor:
-        """Features [V, B, F] of all views, one backbone pass per resolution."""
+    def encode(self, encoder: nn.Module, *heads: nn.Module) -> Tensor:
+        """Features [V, B, F] of all views, one backbone pass per resolution; with `heads`, what these make of them, in
+        turn. Of all ranks' samples, gathered at the end."""
         sizes = [tuple(group.shape[1:]) for group in self.groups]
         encoded: dict[Any, list[Tensor]] = {}
         for size in dict.fromkeys(sizes):
             same = [group for group, s in zip(self.groups, sizes, strict=True) if s == size]
             counts = [len(group) for group in same]
             encoded[size] = list(encoder(torch.cat(same) if len(same) > 1 else same[0]).split(counts))
-        return torch.cat([encoded[size].pop(0) for size in sizes]).unflatten(0, (-1, self.batch))
+        z = torch.cat([encoded[size].pop(0) for size in sizes]).unflatten(0, (-1, self.batch))
+        for head in heads:
+            z = head(z)
+        return self.ranks.gather(z, 1)
+
+    def places(self, group: Tensor) -> Tensor:
+        """Which rows of that group, as one rank alone would have it, the rows of this rank are; int64 [len(group)]."""
+        rows = torch.arange(len(group) * self.ranks.count, device=group.device)
+        return rows.view(-1, self.ranks.count, self.batch)[:, self.ranks.rank].flatten()
 
 
 class Outcome(NamedTuple):
@@ -113,6 +131,7 @@ class Method:
     collapse_costs: ClassVar[bool] = True  # whether the loss itself is larger when all samples look alike
     generator_positives: ClassVar[str] = ""  # a generator that makes its positives unless told otherwise
     backbone: ClassVar[str] = "auto"  # what it trains unless told otherwise; auto: by the size of the samples
+    mixes_samples: ClassVar[bool] = False  # whether it puts samples together before encoding; a rank then gets all
     needs_tokens: ClassVar[bool] = False  # whether it calls encoder(x, token plan), which only a ViT takes
 
     def views(self, shape: tuple[int, ...]) -> ViewPlan:

@@ -86,5 +86,5 @@ class SimCLR(Method):
 
     def loss(self, encoder: nn.Module, parts: nn.ModuleDict, views: Views, progress: float) -> Outcome:
         at_least_two_views(views, "simclr")
-        z = parts["projector"](views.encode(encoder))  # [V, B, D]
+        z = views.encode(encoder, parts["projector"])  # [V, B, D]
         return Outcome(nt_xent(z, self.temperature), {"z_std": spread(z)})

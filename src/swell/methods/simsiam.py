@@ -70,7 +70,7 @@ class SimSiam(Method):
 
     def loss(self, encoder: nn.Module, parts: nn.ModuleDict, views: Views, progress: float) -> Outcome:
         at_least_two_views(views, "simsiam")
-        z = parts["projector"](views.encode(encoder))  # [V, B, D]
+        z = views.encode(encoder, parts["projector"])  # [V, B, D]
         targets = views.target_index
         target = torch.stack([z[v] for v in targets])  # [T, B, D]
         p, target = paired(parts["predictor"](z), target, targets)  # [P, B, D] each

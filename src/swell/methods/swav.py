@@ -85,7 +85,7 @@ class SwAV(Method):
 
     def loss(self, encoder: nn.Module, parts: nn.ModuleDict, views: Views, progress: float) -> Outcome:
         at_least_two_views(views, "swav")
-        z = parts["projector"](views.encode(encoder))  # [V, B, D]
+        z = views.encode(encoder, parts["projector"])  # [V, B, D]
         scores = parts["prototypes"](z, frozen=progress < self.freeze)  # [V, B, K]
         targets = views.target_index
         with torch.no_grad():

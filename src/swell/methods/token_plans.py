@@ -6,7 +6,7 @@ of rows in [B L], so that what was cut up and mixed is put back by the same rows
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -46,6 +46,13 @@ class Kept:
         chosen = torch.rand(samples, patches, device=device).argsort(1)[:, :kept]  # [B, M]
         first = torch.arange(0, samples * patches, patches, device=device)
         return cls(chosen + first.unsqueeze(1), samples, patches)
+
+    def only(self, sequences: Tensor | slice) -> tuple[Kept, Tensor]:
+        """The plan of some of the sequences alone, and which samples they show, int64, in its order."""
+        samples = torch.arange(self.samples, device=self.rows.device)[sequences]
+        first = torch.arange(0, len(samples) * self.patches, self.patches, device=self.rows.device)
+        rows = self.rows[sequences] % self.patches + first.unsqueeze(1)
+        return replace(self, rows=rows, samples=len(samples)), samples
 
     @property
     def hidden(self) -> Tensor:
@@ -116,6 +123,12 @@ class Mixed(Kept):
     def shares(self) -> Tensor:
         """One-hot owners [N, L, G], float32: products with it sum over the tokens of each image."""
         return F.one_hot(self.owner, self.members.shape[1]).float()
+
+    def only(self, sequences: Tensor | slice) -> tuple[Mixed, Tensor]:
+        samples, owner = self.members[sequences].flatten(), self.owner[sequences]
+        members = torch.arange(len(samples), device=self.rows.device).view(len(owner), -1)
+        rows = members.gather(1, owner) * self.patches + torch.arange(self.patches, device=self.rows.device)
+        return replace(self, rows=rows, samples=len(samples), members=members, owner=owner), samples
 
     def select(self, tokens: Tensor) -> Tensor:
         mixed = super().select(tokens)

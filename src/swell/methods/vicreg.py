@@ -92,7 +92,7 @@ class VICReg(Method):
 
     def loss(self, encoder: nn.Module, parts: nn.ModuleDict, views: Views, progress: float) -> Outcome:
         at_least_two_views(views, "vicreg")
-        z = parts["projector"](views.encode(encoder))  # [V, B, D]
+        z = views.encode(encoder, parts["projector"])  # [V, B, D]
         s, v, c = invariance(z), 2 * variance(z).mean(), 2 * covariance(z).mean()
         loss = self.similarity_weight * s + self.variance_weight * v + self.covariance_weight * c
         scalars = {"z_std": spread(z), "invariance": s, "variance": v / 2, "covariance": c / 2}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -10,6 +13,7 @@ from swell.generators.neighbours import AROUND, closeness, low_quantile, nearest
 from swell.report.page import Pairs
 
 SHOWN_PAIRS = 24
+_BYTES = 1 << 28  # of real samples in shards that are decoded to be looked at
 YARDSTICK, AMONG = 500, 20_000  # real samples that are searched for near-duplicates, and among how many
 
 
@@ -18,6 +22,13 @@ def pairs(generated: Source | None, real: Source | None) -> Pairs | None:
     show."""
     if generated is None or real is None or not real.is_images:
         return None
+    among = ""
+    if not isinstance(
+        real.samples, np.ndarray
+    ):  # in shards, where looking at all of them would mean to decode them all
+        some = np.unique(np.linspace(0, len(real) - 1, min(len(real), _BYTES // math.prod(real.shape))).astype(int))
+        among = f" Looked for among {len(some):,} of {len(real):,} real samples." if len(some) < len(real) else ""
+        real = replace(real, samples=real.samples[some], labels=None)
     rows = np.linspace(0, len(generated) - 1, min(SHOWN_PAIRS, len(generated))).astype(int)
     picked = generated.samples[rows]
     index, distance = nearest_real(picked, real.samples, AROUND)
@@ -27,7 +38,7 @@ def pairs(generated: Source | None, real: Source | None) -> Pairs | None:
         real.samples[index[:, 0]],
         distance[:, 0],
         "Evenly picked, not chosen. A pair is marked where the two are the same, or closer than all but one in a "
-        "hundred real samples are to another one (as a share of the distance to the nearest twenty).",
+        f"hundred real samples are to another one (as a share of the distance to the nearest twenty).{among}",
         copy_flags(distance, real.samples),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -43,6 +43,8 @@ def encode_some(encoder: Encoder, source: Source, most: int = REAL) -> Encoded:
     affordable = max(FEWEST, int(FLOPS / max(flops[0], 1.0)))
     count = min(len(source), most, affordable)
     some = source.subset(np.linspace(0, len(source) - 1, count).astype(int))
+    if some.is_images:
+        some = replace(some, samples=np.asarray(some.samples))  # which images in shards are not yet
     return Encoded(some, encoder.encode(some.samples))
 
 

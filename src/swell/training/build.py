@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from swell.data.ahead import Ahead
 from swell.data.mixture import Mixture
+from swell.data.packed import PackedImages, block_starts
 from swell.data.partners import Neighbours, Partners
 from swell.data.source import Source
 from swell.errors import InputError
@@ -21,8 +24,10 @@ from swell.nets.backbones import make_backbone, scaled
 from swell.nets.chunked import Chunked
 from swell.nets.encoder import Encoder, EncoderConfig, channel_statistics, default_backbone
 from swell.nets.vit import ViT
+from swell.ranks import ALONE, Ranks
 from swell.recipes import Recipe
 from swell.seeding import seed_for
+from swell.training.distributed import share_model
 from swell.training.machine import pick_precision
 from swell.training.optim import Schedule, make_optimizer
 from swell.training.phases import generates, with_phases
@@ -173,8 +178,10 @@ def _refuse_without_tokens(recipe: Recipe, backbone: str, net: nn.Module) -> Non
         raise InputError(f"{recipe.method} with view_chunk {recipe.view_chunk}", why, "leave view_chunk out")
 
 
-def build(recipe: Recipe, real: Source, generated: Source | None, device: torch.device) -> Stepper:
-    """The stepper of a resolved recipe at step 0."""
+def build(
+    recipe: Recipe, real: Source, generated: Source | None, device: torch.device, ranks: Ranks = ALONE
+) -> Stepper:
+    """The stepper of a resolved recipe at step 0, for one of `ranks`."""
     method = make_method(recipe.method, recipe.method_options)
     torch.manual_seed(seed_for(recipe.seed, "init"))
     mean, std = channel_statistics(real.samples) if real.is_images else ((), ())
@@ -182,6 +189,7 @@ def build(recipe: Recipe, real: Source, generated: Source | None, device: torch.
     parts = method.parts(encoder)
     for module in (encoder, parts):
         module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    share_model(encoder, parts, recipe, ranks)
     assert not isinstance(recipe.views, str)  # resolve() has filled these in
     assert recipe.batch_size is not None
     assert recipe.learning_rate is not None
@@ -196,7 +204,7 @@ def build(recipe: Recipe, real: Source, generated: Source | None, device: torch.
         recipe.momentum,
         recipe.beta2,
     )
-    rows = None if recipe.view_chunk is None else recipe.view_chunk * recipe.batch_size
+    rows = None if recipe.view_chunk is None else recipe.view_chunk * recipe.batch_size // ranks.count
     plain: nn.Module = encoder if rows is None else Chunked(encoder, rows)
     forward = plain
     if recipe.compile:
@@ -209,10 +217,11 @@ def build(recipe: Recipe, real: Source, generated: Source | None, device: torch.
         weight=recipe.weight,
         seed=recipe.seed,
         mixing=recipe.mixing,
+        blocks=block_starts(real.samples, recipe.shuffle),
     )
     held, plan = on_device(real.samples, device), recipe.views.at_strength(recipe.strength)
     partners, neighbours = _partners(recipe, plan, real, held, device)
-    return Stepper(
+    stepper = Stepper(
         method,
         encoder,
         parts,
@@ -231,7 +240,14 @@ def build(recipe: Recipe, real: Source, generated: Source | None, device: torch.
         partners,
         neighbours,
         recipe.replace,
+        ranks,
     )
+    if isinstance(real.samples, PackedImages):
+        part = stepper.part
+        stepper.ahead = Ahead(
+            real.samples, lambda t: mixture(t).real[part], part.stop - part.start, real.samples.workers
+        )
+    return stepper
 
 
 def _partners(
@@ -250,4 +266,5 @@ def steps_of(recipe: Recipe, real: Source, generated: Source | None, device: tor
     """The steps of a run; of a budget of FLOPs by doing one step with nets of its own."""
     if recipe.flops is None:
         return recipe.steps
-    return max(1, round(recipe.flops / build(recipe, real, generated, device).measured(0, 0.0)[1].flops))
+    with closing(build(recipe, real, generated, device)) as stepper:
+        return max(1, round(recipe.flops / stepper.measured(0, 0.0)[1].flops))

@@ -12,6 +12,7 @@ from typing import IO, Any
 
 import tomli_w
 
+from swell.data.packed import PackedImages
 from swell.data.source import Source
 from swell.errors import InputError
 from swell.files import new_folders, read_json_lines, told_as_input_error, write_text
@@ -109,6 +110,17 @@ def write_recipe(out: Path, recipe: Recipe, data: dict[str, str], sources: dict[
     """`recipe.toml`: the resolved recipe; fingerprints in [data], the origin of the sources in [provenance]."""
     provenance = {name: source.provenance.to_dict() for name, source in sources.items()}
     write_text(out / "recipe.toml", tomli_w.dumps({**recipe.to_dict(), "data": data, "provenance": provenance}))
+
+
+def note_replaced(out: Path, real: Source) -> None:
+    """Add to `run.log` which images in shards could not be decoded so far, of this session and of those before."""
+    known = real.samples.unreadable() if isinstance(real.samples, PackedImages) else []
+    if known:
+        log = out / "run.log"
+        before = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+        lines = [f"replaced by the next: {line}" for line in known]
+        if new := [line for line in lines if line not in before]:
+            write_text(log, "".join(f"{line}\n" for line in [*before, *new]))
 
 
 class Metrics:

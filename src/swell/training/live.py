@@ -22,8 +22,8 @@ class Live:
     resume that is refused leaves the folder as it was.
     """
 
-    def __init__(self, out: Path) -> None:
-        self.path = out / FILE
+    def __init__(self, out: Path, writes: bool = True) -> None:
+        self.path, self.writes = out / FILE, writes  # of several processes the first writes
         self._told: dict[str, Any] = {"state": "running"}
         self._last = (0, 0.0)  # step and training seconds at the last beat
         self._next = 0.0
@@ -51,7 +51,8 @@ class Live:
 
     def _write(self, **told: Any) -> None:
         self._told |= {**told, "memory_bytes": peak_memory()}
-        write_json(self.path, self._told)
+        if self.writes:
+            write_json(self.path, self._told)
         self._next = time.monotonic() + EVERY
 
     def __enter__(self) -> Live:
@@ -60,8 +61,9 @@ class Live:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            self.path.unlink(missing_ok=True)
+        if error is None or not self.writes:
+            if self.writes:
+                self.path.unlink(missing_ok=True)
             return
         if not self._begun:
             return

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from safetensors.torch import save as safetensors_bytes
 
-from swell.checkpoint import load_checkpoint, save_checkpoint
+from swell.checkpoint import save_checkpoint
 from swell.console import Progress, say, warn
 from swell.data.source import Source
 from swell.devices import pick_device
@@ -30,11 +30,13 @@ from swell.errors import InputError
 from swell.files import write_bytes, write_json, write_text
 from swell.generators.positives import cache_fingerprint
 from swell.ledger import Cost, Ledger, peak_memory
+from swell.ranks import ALONE, Ranks
 from swell.recipes import Recipe
 from swell.training.allocator import memory_reused
 from swell.training.alternate import Position, Scores, Session, alternate, check_alternation
 from swell.training.build import build, resolve, steps_of
-from swell.training.folder import PREPARATION, STABLE, Metrics, claimed, open_folder, write_recipe
+from swell.training.distributed import check_shared, load_shared
+from swell.training.folder import PREPARATION, STABLE, Metrics, claimed, note_replaced, open_folder, write_recipe
 from swell.training.live import Live
 from swell.training.loggers import Loggers, named_loggers
 from swell.training.machine import describe_machine, memory_told
@@ -60,6 +62,7 @@ class Operation:
     watch: Watch | None = None  # such scores for the log of steps
     snapshots: tuple[float, ...] = ()  # shares of the budget at which the encoder is kept, in RUN/snapshots
     log_to: tuple[str, ...] = ()  # beside metrics.jsonl: tensorboard, wandb, mlflow
+    ranks: Ranks = ALONE  # the processes that share it, of which the first alone writes
 
 
 def pretrain(
@@ -81,8 +84,10 @@ def pretrain(
         InputError: data that do not fit, a folder that holds another run.
         Diverged: a loss that is not finite.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, when the checkpoint is safe.
+        Parted: another of several ranks is gone.
     """
     op = operation or Operation()
+    ranks = op.ranks
     check_shares(op.snapshots)
     named_loggers(op.log_to)
     device = pick_device(op.device)
@@ -95,17 +100,19 @@ def pretrain(
     if recipe.positives not in ("", "neighbours"):
         fingerprints["positives"] = cache_fingerprint(Path(recipe.positives))
     check_alternation(recipe, real)
-    resuming = open_folder(out, recipe, fingerprints, op.resume)
-    if resuming and (out / "encoder.safetensors").exists():
+    check_shared(recipe, fingerprints, ranks)
+    resuming = ranks.first and open_folder(out, recipe, fingerprints, op.resume)
+    if any(ranks.any(resuming and (out / "encoder.safetensors").exists())):
         say(f"{out} is finished already")
         return out
     work = f"batches of {recipe.batch_size:,} at width {recipe.width:g}"
-    with claimed(out, fresh=not resuming), Live(out) as live, memory_told(work), memory_reused():
-        if not resuming:
+    folder = claimed(out, fresh=not resuming) if ranks.first else nullcontext()
+    with folder, Live(out, ranks.first) as live, memory_told(work), memory_reused():
+        if ranks.first and not resuming:
             write_recipe(out, recipe, fingerprints, sources)
-            write_json(out / "environment.json", describe_machine(device))
+            write_json(out / "environment.json", {**describe_machine(device), "processes": ranks.count})
             _write_log(out, real)
-        if real.preparation is not None:
+        if ranks.first and real.preparation is not None:
             real.preparation.save(out / PREPARATION)
         if recipe.phases and not op.quiet:
             say(phase_table(read_phases(recipe.phases), recipe.generator_positives))
@@ -154,16 +161,17 @@ def _train(
     generator_ledger: Ledger | None,
     live: Live,
 ) -> None:
-    stepper = build(recipe, real, generated, device)
+    ranks = op.ranks
+    stepper = build(recipe, real, generated, device, ranks)
     ledger = Ledger()
     if generator_ledger is not None:
         ledger.generator_training, ledger.sampling = generator_ledger.generator_training, generator_ledger.sampling
         ledger.search = generator_ledger.search
     state = _State()
     checkpoint = out / "checkpoint.pt"
-    if checkpoint.exists():
+    if any(ranks.any(ranks.first and checkpoint.exists())):
         state, ledger = _restore(stepper, checkpoint)
-    if op.watch is not None:
+    if op.watch is not None and ranks.first:
         op.watch.begin(out, ledger.evaluation)
     ledger.pretraining.seconds += sum(p.seconds for p in stepper.searched())
 
@@ -171,6 +179,8 @@ def _train(
         weights = [*stepper.encoder.parameters(), *stepper.parts.parameters()]
         if not all(bool(w.isfinite().all()) for w in weights):  # a good checkpoint must not give way to a broken one
             raise Diverged(stepper.explain(state.step, math.nan, 0.5))
+        if not ranks.first:
+            return
         save_checkpoint(
             path,
             {
@@ -181,38 +191,43 @@ def _train(
                 "ledger": json.dumps({k: v for k, v in ledger.to_dict().items() if k != "total"}),
             },
         )
+        note_replaced(out, real)
 
     total_steps = steps_of(recipe, real, generated, device)
     live.begin(state.step, state.seconds, total_steps, 60 * (recipe.minutes or 0))
 
     def kept(before: float, now: float) -> float:
-        return keep(out, op.snapshots, before, now, state.step, stepper.encoder, ledger)
+        return keep(out, op.snapshots if ranks.first else (), before, now, state.step, stepper.encoder, ledger)
 
     def train_to(share: float) -> None:
-        metrics = Metrics(out / "metrics.jsonl", keep_before=state.step)
+        metrics = Metrics(out / "metrics.jsonl", keep_before=state.step) if ranks.first else None
 
         def log(record: dict[str, Any]) -> None:
-            metrics.write(record)
-            loggers.log(record)
+            if metrics is not None:
+                metrics.write(record)
+                loggers.log(record)
 
         try:
-            with _interruptible() as interrupted:
+            with _interruptible(ranks.count == 1) as interrupted:
                 stable = out / STABLE
                 cost = ledger.pretraining
                 _loop(recipe, total_steps, stepper, state, cost, log, live, op, save, interrupted, share, stable, kept)
         finally:
-            metrics.close()
+            if metrics is not None:
+                metrics.close()
 
     def go_back(path: Path) -> None:
         vars(state).update(vars(_restore(stepper, path)[0]))
 
-    with Loggers(op.log_to, out, recipe.to_dict(), state.step) as loggers:
+    with closing(stepper), Loggers(op.log_to if ranks.first else (), out, recipe.to_dict(), state.step) as loggers:
         if recipe.phases:
             alternate(Session(recipe, real, out, stepper, state, ledger, train_to, save, go_back, op.scores, op.quiet))
         else:
             train_to(1.0)
     ledger.note_memory()
     save()
+    if not ranks.first:
+        return
     write_json(out / "ledger.json", ledger.to_dict())
     write_json(out / "encoder.json", stepper.encoder.config.to_dict())
     # Last, because its presence says that the run is finished.
@@ -222,7 +237,7 @@ def _train(
 
 def _restore(stepper: Stepper, checkpoint: Path) -> tuple[_State, Ledger]:
     """Put the stepper where `checkpoint` was saved. Raises InputError when it is damaged or of another net."""
-    saved = load_checkpoint(checkpoint)
+    saved = load_shared(checkpoint, stepper.ranks)
     try:
         stepper.encoder.load_state_dict(saved["encoder"])
         stepper.parts.load_state_dict(saved["parts"])
@@ -258,13 +273,14 @@ def _loop(
 ) -> None:
     """Train until the share `end` of the budget is used up; `stable` gets the checkpoint from before a decay, and
     `kept` keeps the encoder where that is due between two shares."""
-    total_seconds = 60 * (recipe.minutes or 0)
+    total_seconds, ranks = 60 * (recipe.minutes or 0), op.ranks
     watchdog = Watchdog()
     look_every = 1 if stepper.device.type == "cpu" else GPU_LOOK_EVERY
     views, batch = stepper.plan.count, stepper.mixture.batch
     unit, total = ("steps", float(total_steps)) if total_steps else ("s", total_seconds)
     started = last_save = time.perf_counter()
     before = state.seconds
+    (stop,) = ranks.any(interrupted.is_set())
 
     def share() -> float:
         return state.step / total_steps if total_steps else state.seconds / total_seconds
@@ -279,7 +295,7 @@ def _loop(
         start_at=state.step if total_steps else state.seconds,
     ) as bar:
         while share() < end:
-            if interrupted.is_set():
+            if stop:
                 save()
                 raise KeyboardInterrupt
             t, share_before = state.step, share()
@@ -291,6 +307,7 @@ def _loop(
                 loss, scalars, reals = stepper(t, share_before)
             state.step += 1
             now = before + time.perf_counter() - started
+            now = now if total_steps else ranks.of_first(now)  # a budget of minutes is up for all at once
             cost.seconds += now - state.seconds  # of phases that were gone back from too
             state.seconds = now
             cost.add(state.step_cost)
@@ -301,7 +318,11 @@ def _loop(
             if "replaced" in scalars:
                 state.replaced += scalars["replaced"].item()  # of the CPU, so nothing waits
                 scalars["replaced"] = torch.tensor(state.replaced / state.step)
-            looked = op.watch is not None and op.watch.due(state.step, share_before, share(), state.step_cost.forwards)
+            looked = (
+                op.watch is not None
+                and ranks.first
+                and op.watch.due(state.step, share_before, share(), state.step_cost.forwards)
+            )
             logged = looked or t == 0 or int(share() * LOG_POINTS) > int(share_before * LOG_POINTS)
             if logged or t % look_every == 0:
                 value = loss.item()
@@ -330,14 +351,19 @@ def _loop(
                     watchdog.check_spread(t, record["z_std"])
                 if "soft" in record:
                     watchdog.check_soft(t, record["soft"], record["attainable"])
-            if time.perf_counter() - last_save > op.checkpoint_seconds:
+            late = ranks.first and time.perf_counter() - last_save > op.checkpoint_seconds
+            stop, late = ranks.any(interrupted.is_set(), late)
+            if late:
                 save()
                 last_save = time.perf_counter()
 
 
 @contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """Ctrl-C and SIGTERM set the event, so that the step in progress ends and is saved; a second one ends at once."""
+def _interruptible(told: bool) -> Iterator[threading.Event]:
+    """Ctrl-C and SIGTERM set the event, so that the step in progress ends and is saved; a second one ends at once.
+
+    It is not `told` on several ranks, where SIGTERM also comes when one of them is gone and there is no more step.
+    """
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event
@@ -347,11 +373,13 @@ def _interruptible() -> Iterator[threading.Event]:
         if event.is_set():
             raise KeyboardInterrupt
         event.set()
-        warn("stopping after this step; the checkpoint will be saved (once more to stop at once)")
+        if told:
+            warn("stopping after this step; the checkpoint will be saved (once more to stop at once)")
 
     old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield event
     finally:
         for number, handler in old.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) is stop:  # no longer where another rank is gone
+                signal.signal(number, handler)
