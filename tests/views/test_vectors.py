@@ -143,7 +143,7 @@ def test_strength_scales_every_setting():
     assert group.at_strength("weak") == VectorGroup(2, 0.25, 0.2, 0.1, 0.5, 0.15, "positive", "local")
     assert group.at_strength(1) == group
     assert torch.equal(views(**vars(VectorGroup(mask=0.5).at_strength(0))), X)
-    assert VIEWS["cells"]().at_strength(0.5).groups[0].mask == 0.25
+    assert VIEWS["cells"]().at_strength(0.5).groups[0].mask == 0.375
 
 
 shares = st.floats(0, 1)
@@ -158,7 +158,7 @@ def test_a_plan_survives_toml(groups):
 
 
 def test_groups_are_told_apart_by_their_keys_and_not_mixed():
-    assert ViewPlan.from_dict({"groups": [{"count": 2, "mask": 0.5}]}) == VIEWS["cells"]()
+    assert ViewPlan.from_dict({"groups": [{"count": 2, "mask": 0.75}]}) == VIEWS["cells"]()
     assert ViewPlan.from_dict({"groups": [{"count": 2}]}) == VIEWS["simclr"]()
     with pytest.raises(InputError, match="all VectorGroup"):
         ViewPlan((VectorGroup(), ViewGroup()))
