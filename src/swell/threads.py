@@ -22,9 +22,17 @@ def bind_threads() -> None:
     """
     if hasattr(os, "sched_getaffinity"):
         os.environ.setdefault(_CORES, ",".join(map(str, sorted(os.sched_getaffinity(0)))))
-    if os.environ.get("SWELL_BIND", "1") != "0" and not any(key in os.environ for key in _OWN):
+    if not not_bound_because():
         os.environ["OMP_PROC_BIND"] = "true"
         os.environ["GOMP_SPINCOUNT"] = "10000"  # wait some 30 us actively, then give the core to who can use it
+
+
+def not_bound_because() -> str:
+    """Why `bind_threads` would leave the threads alone; nothing where it would bind them."""
+    if os.environ.get("SWELL_BIND", "1") == "0":
+        return "SWELL_BIND is 0"
+    own = [key for key in _OWN if key in os.environ]
+    return f"{own[0]} is set, so OpenMP's settings are left alone" if own else ""
 
 
 def all_cores() -> set[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from swell.commands import Result
 from swell.options import option
@@ -53,11 +53,28 @@ class Doctor:
     json_: bool = option("print as JSON", False)
 
     def __call__(self) -> Result:
+        from swell.training.doctor import aids, extras
         from swell.training.machine import describe_machine
 
-        facts = describe_machine()
+        facts, missing = describe_machine(), extras()
+        found = aids(facts["threads_bound"])
         rows = {**{k: v for k, v in facts.items() if k != "packages"}, **facts["packages"]}
-        return facts, "\n".join(f"{key:14s} {value}" for key, value in rows.items())
+        lines = [f"{key:14s} {value}" for key, value in rows.items()]
+        lines += ["", "what makes training faster", *(f"{_on(a.on)}  {a.name:26s} {a.why}" for a in found)]
+        if missing:
+            lines += ["", "extras (python -m pip install 'swell[NAME]')"]
+            lines += [
+                f"{_on(not lacking)}  {name:26s} {_lacking(lacking)}".rstrip() for name, lacking in missing.items()
+            ]
+        return {**facts, "faster": [asdict(a) for a in found], "extras_missing": missing}, "\n".join(lines)
+
+
+def _on(state: bool) -> str:
+    return "on " if state else "off"
+
+
+def _lacking(packages: list[str]) -> str:
+    return f"lacks {', '.join(packages)}" if packages else ""
 
 
 def _listing(rows: list[dict[str, str]]) -> Result:

@@ -18,17 +18,25 @@ _ORDINARY = ((_MMAP_MAX, 65536), (_MMAP_THRESHOLD, 32 * _MIB), (_TRIM_THRESHOLD,
 _KEEPING = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1))  # nothing mapped on its own, nothing given back
 
 
+def not_reused_because() -> str:
+    """Why freed memory would not be kept here; nothing where it would."""
+    chosen = [key for key in os.environ if key == "GLIBC_TUNABLES" or key.startswith("MALLOC_")]
+    if chosen:
+        return f"{chosen[0]} is set, so the allocator is left alone"
+    known = os.name == "posix" and all(hasattr(ctypes.CDLL(None), name) for name in ("mallopt", "malloc_trim"))
+    return "" if known else "the C library is not glibc"
+
+
 @contextmanager
 def memory_reused() -> Iterator[None]:
     """Inside, freed memory stays with the process; at the end what is free goes back to the system.
 
     Does nothing where the C library is not glibc, or where the user set MALLOC_* or GLIBC_TUNABLES.
     """
-    library = ctypes.CDLL(None) if os.name == "posix" else None
-    chosen = any(key == "GLIBC_TUNABLES" or key.startswith("MALLOC_") for key in os.environ)
-    if library is None or chosen or not (hasattr(library, "mallopt") and hasattr(library, "malloc_trim")):
+    if not_reused_because():
         yield
         return
+    library = ctypes.CDLL(None)
     for parameter, value in _KEEPING:
         library.mallopt(parameter, value)
     try:

@@ -33,10 +33,15 @@ def memory_told(work: str) -> Iterator[None]:
         ) from error
 
 
+def cpu_features() -> tuple[str, ...]:
+    """With what the CPU multiplies bfloat16 in hardware: AVX512-BF16, AMX, both or nothing."""
+    names = {"AVX512-BF16": "_is_avx512_bf16_supported", "AMX": "_is_amx_tile_supported"}
+    return tuple(feature for feature, name in names.items() if hasattr(torch.cpu, name) and getattr(torch.cpu, name)())
+
+
 def cpu_has_bf16() -> bool:
-    """Whether the CPU multiplies bfloat16 in hardware (AVX512-BF16 or AMX)."""
-    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(bool(getattr(torch.cpu, name)()) for name in names if hasattr(torch.cpu, name))
+    """Whether the CPU multiplies bfloat16 in hardware."""
+    return bool(cpu_features())
 
 
 def pick_precision(name: str, device: torch.device, channels: int) -> str:
