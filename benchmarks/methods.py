@@ -57,7 +57,8 @@ def main(minutes: float, seeds: int, only: str) -> None:
     rows.make(jobs, more)
     steps = {method: rows.rows[f"{method}/0"]["steps"] for method in methods}
     later = range(1, seeds)
-    rows.make([(f"{m}/{seed}", arm, (m, minutes, seed, steps[m])) for seed in later for m in methods], more)
+    jobs = [(f"{m}/{seed}", arm, (m, minutes, seed, steps[m])) for seed in later for m in methods]
+    rows.make(jobs, more, together=2)
 
 
 def arm(method: str, minutes: float, seed: int, steps: int | None = None) -> dict[str, Any]:
