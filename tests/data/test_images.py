@@ -221,9 +221,11 @@ def test_resizing_is_antialiased_and_centred() -> None:
     assert np.abs(np.asarray(square(Image.fromarray(stripes), 16)).astype(int) - 127).max() <= 2
     wide = np.random.RandomState(2).randint(0, 256, (60, 180), np.uint8)
     shrunk = np.asarray(Image.fromarray(wide).resize((36, 12), Image.BICUBIC))  # shortest side to 12, then the centre
-    np.testing.assert_array_equal(np.asarray(square(Image.fromarray(wide), 12)), shrunk[:, 12:24])
+    found = np.asarray(square(Image.fromarray(wide), 12)).astype(int)
+    np.testing.assert_allclose(found, shrunk[:, 12:24], atol=1)  # Pillow before 13 rounds the two ways differently
     tall = np.ascontiguousarray(wide.T)
-    np.testing.assert_array_equal(np.asarray(square(Image.fromarray(tall), 12)), shrunk.T[12:24])
+    found = np.asarray(square(Image.fromarray(tall), 12)).astype(int)
+    np.testing.assert_allclose(found, shrunk.T[12:24], atol=1)
     ramp = np.tile(np.arange(0, 250, 5, np.uint8), (30, 1))  # linear from left to right: its centre keeps its value
     up = np.asarray(square(Image.fromarray(ramp), 61)).astype(int)
     assert up.shape == (61, 61)

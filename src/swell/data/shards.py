@@ -262,7 +262,7 @@ def _keep(path: Path, index: Index, quiet: bool) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **{f.name: getattr(index, f.name) for f in fields(Index)})
+            np.savez(file, **{f.name: getattr(index, f.name) for f in fields(Index)})
     except (InputError, OSError) as error:  # read-only or full: made anew the next time, nothing else is lost
         if not quiet:
             warn(f"the index of the shards is not kept: {error}")
