@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from peers.table import peers_block
+
 ROOT = Path(__file__).resolve().parents[1]
 QUOTED = (
     "demo",
@@ -38,6 +40,8 @@ QUOTED = (
     "cifar10-15min",
     "loop-overhead",
     "race-lightly",
+    "peers",
+    "peers-minutes",
     "step",
     "kill9",
     "malformed",
@@ -311,6 +315,7 @@ def quoted(path: Path, text: str) -> str:
             "generators digits": lambda: generator_block("generators-digits"),
             "generators fashion": lambda: generator_block("generators-fashion"),
             "measured": measured_block,
+            "peers": lambda: peers_block(newest),
         },
         "methods.md": {"short presets": presets_block, "methods table": methods_block, "patches": patches_block},
         "masked.md": {"masked table": masked_block},

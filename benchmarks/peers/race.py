@@ -1,353 +1,231 @@
-"""SimCLR by Swell against SimCLR by lightly, side by side: source images a second on CIFAR-10, ResNet-18, batch 256.
+"""Swell against what a user would pick instead, side by side: lightly, solo-learn, diffusers, faiss.
 
-    python benchmarks/peers/race.py [--rounds 3] [--seconds 25] [--env DIR] [--arms NAME ...] [--name race-lightly]
+    python benchmarks/peers/race.py [--contests simclr byol barlow_twins swav samples neighbours] [--quick]
 
-Every arm is a process of its own that trains when it is told and blocks when it is not. They take turns in short
-segments, so that a round compares neighbours in time. A segment during which other processes took more than
-`--max-foreign` of a core (or the host took as much away) is repeated, up to `--tries` times, and dropped if none was
-quiet. lightly's environment is made with pip in `--env` the first time.
+Images a second of training CIFAR-10 with ResNet-18 at one setting (setting.py), generated images a second, neighbours a
+second. Every arm is a process of its own, in its tool's own environment, that works when it is told and blocks when it
+is not. They take turns in short segments, so that a round compares neighbours in time; the first step of a turn is not
+counted. A turn during which other processes took more than `--max-foreign` of a core (or the host took as much away) is
+repeated, up to `--tries` times, and dropped if none was quiet. Rows are written as they come: a second start with the
+same settings makes those that are missing. Environments are made with pip in `--envs` the first time.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-import venv
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import numpy as np  # noqa: E402
+from contests import CONTESTS, arms_of  # noqa: E402
+from environments import PACKAGES, default_folder, python_of  # noqa: E402
+from runner import Arm, Runner  # noqa: E402
+from setting import METHODS  # noqa: E402
 
-from _common import ROOT, Load, cifar10, claim, device_line, tree_seconds, write_result  # noqa: E402
+from _common import ROOT, cifar10, commit, device_line, write_result  # noqa: E402
+from swell.files import read_json, write_json  # noqa: E402
 
-LIGHTLY = "lightly==1.6.0"
-THREADS = "2 threads an arm"
-SETTLED = 0.02  # cores a process tree may still use and count as waiting
-
-
-@dataclass(frozen=True)
-class Arm:
-    """A contestant: which script, with which switches, and what to say about it."""
-
-    script: str
-    switches: tuple[str, ...]
-    is_: str
+NAME, THREADS = "peers", "2 threads an arm"
+FIRST_FLOPS = 0.1  # by how much the work of one evaluation of two U-Nets may differ
 
 
-ARMS = {
-    "swell": Arm("swell_simclr.py", (), "swell.pretrain as the command line starts it: precision auto, threads bound"),
-    "lightly-fp32-w0": Arm("lightly_simclr.py", (), "lightly as it comes, fp32, NCHW, threads unbound, no workers"),
-    "lightly-fp32-w2": Arm("lightly_simclr.py", ("--workers=2",), "the same with 2 workers"),
-    "lightly-bf16-w0": Arm(
-        "lightly_simclr.py",
-        ("--bf16", "--bound"),
-        "lightly with bf16 autocast, channels_last and bound threads, no workers",
-    ),
-    "lightly-bf16-w2": Arm(
-        "lightly_simclr.py",
-        ("--bf16", "--workers=2"),
-        "lightly with bf16 autocast and channels_last, threads unbound, 2 workers",
-    ),
-    "lightly-bf16-w0-unbound": Arm("lightly_simclr.py", ("--bf16",), "lightly-bf16-w0 with threads unbound"),
-    "lightly-bf16-w2-bound": Arm(
-        "lightly_simclr.py",
-        ("--bf16", "--workers=2", "--bound"),
-        "lightly-bf16-w2 with bound threads; the workers use all cores",
-    ),
-    "lightly-fp32-w0-bound": Arm("lightly_simclr.py", ("--bound",), "lightly-fp32-w0 with bound threads"),
-}
-DEFAULT = ("swell", "lightly-fp32-w0", "lightly-fp32-w2", "lightly-bf16-w0", "lightly-bf16-w2")
+class Book:
+    """Rows `contest/round/arm`, and what is known of each `contest/arm`, written after each; read again at a start."""
+
+    def __init__(self, settings: dict[str, Any], path: Path | None) -> None:
+        self.settings, self.path, self.seconds = settings, path, 0.0
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.arms: dict[str, dict[str, Any]] = {}
+        found = sorted((ROOT / "benchmarks" / "results").glob(f"20??-??-??-{NAME}/result.json"))
+        if path is None and found and (earlier := read_json(found[-1]))["settings"] == settings:
+            self.rows, self.arms, self.seconds = earlier["rows"], earlier["arms"], earlier["seconds"]
+        self.begun = time.perf_counter()
+
+    def write(self) -> Path:
+        result = {
+            "device": device_line(THREADS),
+            "settings": self.settings,
+            "rows": self.rows,
+            "arms": self.arms,
+            "contests": (contests := summary(self.rows, self.arms)),
+            "seconds": (seconds := self.seconds + time.perf_counter() - self.begun),
+        }
+        result["claim"] = claim_line(contests, seconds)
+        if self.path is None:
+            return write_result(NAME, result)
+        write_json(self.path, {**result, "commit": commit()})
+        return self.path
 
 
-@dataclass
-class Segment:
-    """What one turn of an arm gave; rates are source images a second, loads are cores."""
-
-    arm: str
-    round: int
-    attempt: int
-    images: int
-    seconds: float
-    rate: float
-    own_cores: float
-    foreign: float
-    stolen: float
-    quiet: bool
-
-
-@dataclass
-class Runner:
-    """The process of an arm."""
-
-    name: str
-    process: subprocess.Popen[str]
-    start_up: float  # seconds from the start of the process to the end of its first training step
-    peak_rss_bytes: int = 0
-    workers_rss_bytes: int = field(default=0)
-
-    @classmethod
-    def start(cls, name: str, python: Path, images: Path) -> Runner:
-        """Start the arm and wait for its first step."""
-        arm = ARMS[name]
-        # OMP_* of the caller would decide for the arms; each is to have its own tool's way.
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_", "SWELL_CORES"))}
-        environment["PYTHONPATH"] = str(ROOT / "src") if arm.script.startswith("swell") else ""
-        begun = time.perf_counter()
-        process = subprocess.Popen(
-            [str(python), str(HERE / arm.script), str(images), *arm.switches],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        runner = cls(name, process, 0.0)
-        runner._report()
-        runner.start_up = time.perf_counter() - begun
-        return runner
-
-    def run(self, seconds: float, round_: int, attempt: int, most_foreign: float) -> Segment:
-        assert self.process.stdin is not None
-        load, own = Load(), sum(tree_seconds(self.process.pid).values())
-        begun = time.perf_counter()
-        self.process.stdin.write(f"{seconds}\n")
-        self.process.stdin.flush()
-        report = self._report()
-        own_cores = (sum(tree_seconds(self.process.pid).values()) - own) / (time.perf_counter() - begun)
-        others = load.read()
-        busy = max(others["foreign"], others["stolen"])  # NaN, where nothing can be known, counts as quiet
-        return Segment(
-            self.name,
-            round_,
-            attempt,
-            report["images"],
-            report["seconds"],
-            report["images"] / report["seconds"],
-            own_cores,
-            others["foreign"],
-            others["stolen"],
-            not busy > most_foreign,
-        )
-
-    def settle(self) -> None:
-        """Wait until the arm and its loaders have filled their queues and block."""
-        while True:
-            before = sum(tree_seconds(self.process.pid).values())
-            time.sleep(0.5)
-            if sum(tree_seconds(self.process.pid).values()) - before <= SETTLED * 0.5:
-                return
-
-    def stop(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
-
-    def _report(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"{self.name} ended with status {self.process.wait()}; its output is above")
-        report: dict[str, Any] = json.loads(line)
-        self.peak_rss_bytes = report["peak_rss_bytes"]
-        workers = [pid for pid in tree_seconds(self.process.pid) if pid != self.process.pid]
-        self.workers_rss_bytes = max(self.workers_rss_bytes, sum(map(_peak_rss, workers)))
-        return report
-
-
-def _peak_rss(pid: int) -> int:
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0
-    lines = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
-    return int(lines.get("VmHWM", "0 kB").split()[0]) * 1024
-
-
-def lightly_environment(folder: Path) -> Path:
-    """The Python of an environment with lightly and the torch this repository pins; made the first time."""
-    python = folder / "bin" / "python"
-    marker = folder / f".{LIGHTLY}"
-    if not marker.exists():
-        print(f"installing {LIGHTLY} in {folder}", file=sys.stderr)
-        venv.create(folder, with_pip=True, clear=True)
-        subprocess.run(
-            [python, "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", LIGHTLY], check=True
-        )
-        marker.touch()
-    return python
-
-
-def race(
-    names: Sequence[str],
-    pythons: dict[str, Path],
-    images: Path,
-    args: argparse.Namespace,
-) -> tuple[list[Segment], list[Runner]]:
-    """All segments of all rounds, the loud ones among them."""
-    runners, segments = [], []
-    for name in names:
-        runners.append(Runner.start(name, pythons[ARMS[name].script], images))
+def run_contest(contest: str, arms: dict[str, Arm], book: Book, images: Path, args: argparse.Namespace) -> None:
+    """Make the rows of a contest that are missing."""
+    rounds = [r for r in range(args.rounds) if any(missing(book, contest, r, name) for name in arms)]
+    if not rounds:
+        return
+    given = [str(images), *([f"--batch={args.batch}"] if contest in METHODS else [])]
+    runners = []
+    for name, arm in arms.items():
+        runners.append(Runner.start(name, arm, python_of(arm.peer, args.envs), given))
         runners[-1].settle()
-        print(f"{name}: first step after {runners[-1].start_up:.1f} s", file=sys.stderr)
-    for round_ in range(args.rounds):
+        say(f"{contest} {name}: first step after {runners[-1].start_up:.1f} s")
+    for round_ in rounds:
         # Each round starts with another arm, so that no arm always follows the same neighbour.
         for runner in runners[round_ % len(runners) :] + runners[: round_ % len(runners)]:
-            for attempt in range(args.tries):
-                segments.append(runner.run(args.seconds, round_, attempt, args.max_foreign))
+            for _ in range(args.tries if missing(book, contest, round_, runner.name) else 0):
+                row = runner.turn(args.seconds, args.max_foreign)
                 runner.settle()
-                s = segments[-1]
-                print(
-                    f"round {round_} {s.arm}: {s.rate:.1f} images/s, others {s.foreign:.2f} + {s.stolen:.2f} cores"
-                    f"{'' if s.quiet else ', not quiet'}",
-                    file=sys.stderr,
-                )
-                if s.quiet:
+                book.rows[f"{contest}/{round_}/{runner.name}"] = row
+                others = f"others {row['foreign']:.2f} + {row['stolen']:.2f} cores"
+                say(f"{contest} {round_} {runner.name}: {row['rate']:.1f} a second, {others}")
+                if row["quiet"]:
                     break
+            book.write()
     for runner in runners:
-        runner.stop()
-    return segments, runners
-
-
-def summary(segments: list[Segment], runners: list[Runner]) -> dict[str, Any]:
-    """Per arm: the quiet rates, their median and spread, memory and start-up."""
-    out = {}
-    for runner in runners:
-        rates = {s.round: s.rate for s in segments if s.arm == runner.name and s.quiet}
-        values = list(rates.values())
-        out[runner.name] = {
-            "what": ARMS[runner.name].is_,
-            "rates": rates,
-            "median": statistics.median(values) if values else None,
-            "least": min(values, default=None),
-            "most": max(values, default=None),
-            "peak_rss_bytes": runner.peak_rss_bytes,
-            "workers_peak_rss_bytes": runner.workers_rss_bytes,
+        said = {key: value for key, value in runner.stop().items() if key not in ("all_images", "peak_rss_bytes")}
+        book.arms[f"{contest}/{runner.name}"] = {
+            "what": arms[runner.name].is_,
+            "peer": arms[runner.name].peer,
+            "on": arms[runner.name].on,
+            "peak_bytes": runner.peak_bytes + runner.workers_bytes,
+            "workers_bytes": runner.workers_bytes,
             "start_up_seconds": runner.start_up,
+            **said,
         }
+    check_equal(contest, {name: book.arms[f"{contest}/{name}"] for name in arms})
+    book.write()
+
+
+def missing(book: Book, contest: str, round_: int, name: str) -> bool:
+    return not book.rows.get(f"{contest}/{round_}/{name}", {}).get("quiet", False)
+
+
+def check_equal(contest: str, arms: dict[str, dict[str, Any]]) -> None:
+    """Stop where the arms did not do the same work."""
+    if contest in METHODS and len({(a["parameters"], a["forward_flops"]) for a in arms.values()}) > 1:
+        raise SystemExit(f"{contest}: the nets of the arms are not the same: {arms}")
+    if contest == "samples":
+        flops = [a["forward_flops"] for a in arms.values()]
+        if max(flops) > (1 + FIRST_FLOPS) * min(flops):
+            raise SystemExit(f"samples: one evaluation takes {flops} FLOPs")
+    if contest == "neighbours":
+        first, *rest = (np.asarray(a.pop("found")) for a in arms.values())
+        for found in rest:
+            same = np.mean([len(np.intersect1d(a, b)) / len(a) for a, b in zip(first, found, strict=True)])
+            if same < 0.99:
+                raise SystemExit(f"neighbours: only {same:.1%} of them are the same")
+
+
+def summary(rows: dict[str, Any], arms: dict[str, Any]) -> dict[str, Any]:
+    """Per contest: each arm's rates, and Swell over each peer, round by round, as it comes and with all switches on.
+
+    Swell is its best arm, and of a peer's arms with switches on the best one counts.
+    """
+    out: dict[str, Any] = {}
+    for contest in CONTESTS:
+        known = {key.partition("/")[2]: arm for key, arm in arms.items() if key.startswith(f"{contest}/")}
+        rates = {
+            name: {
+                int(key.split("/")[1]): row["rate"]
+                for key, row in rows.items()
+                if key.startswith(f"{contest}/") and key.endswith(f"/{name}") and row["quiet"]
+            }
+            for name in known
+        }
+        rates = {name: found for name, found in rates.items() if found}
+        if "swell" not in rates:
+            continue
+        means = {name: statistics.fmean(found.values()) for name, found in rates.items()}
+        ratios: dict[str, Any] = {}
+        for peer in dict.fromkeys(arm["peer"] for arm in known.values() if arm["peer"] != "swell"):
+            for on in (False, True):
+                rivals = [n for n in rates if known[n]["peer"] == peer and known[n]["on"] == on]
+                if not rivals:
+                    continue
+                best = max(rivals, key=means.__getitem__)
+                each = [rates["swell"][r] / rates[best][r] for r in rates["swell"] if r in rates[best]]
+                memory = known["swell"]["peak_bytes"] / known[best]["peak_bytes"]
+                start = known["swell"]["start_up_seconds"] / known[best]["start_up_seconds"]
+                ratios[f"{peer}{' on' if on else ''}"] = {
+                    "arm": best,
+                    **spread(each),
+                    "rounds": each,
+                    "memory": memory,
+                    "start_up": start,
+                }
+        out[contest] = {"rates": {name: spread(list(found.values())) for name, found in rates.items()},
+                        "ratios": ratios}  # fmt: skip
     return out
 
 
-def ratio(arms: dict[str, Any], prefix: str) -> dict[str, Any] | None:
-    """Swell over the best arm whose name starts with `prefix`: of the medians, and round by round."""
-    rivals = [name for name in arms if name.startswith(prefix) and arms[name]["median"]]
-    if "swell" not in arms or not arms["swell"]["median"] or not rivals:
-        return None
-    best = max(rivals, key=lambda name: arms[name]["median"])
-    ours, theirs = arms["swell"]["rates"], arms[best]["rates"]
-    rounds = [ours[r] / theirs[r] for r in ours if r in theirs]
-    return {
-        "rival": best,
-        "of_medians": arms["swell"]["median"] / arms[best]["median"],
-        "rounds": rounds,
-        "least": min(rounds, default=None),
-        "most": max(rounds, default=None),
-    }
+def spread(values: list[float]) -> dict[str, Any]:
+    sd = statistics.stdev(values) if len(values) > 1 else None
+    return {"mean": statistics.fmean(values) if values else None, "sd": sd, "n": len(values)}
 
 
-def table(arms: dict[str, Any], segments: list[Segment]) -> str:
-    lines = [
-        f"{'arm':26s} {'img/s':>7s} {'least':>7s} {'most':>7s} {'n':>2s} {'peak GiB':>9s} {'start s':>8s} "
-        f"{'others, cores':>14s}"
-    ]
-    for name, arm in arms.items():
-        loads = [s.foreign + s.stolen for s in segments if s.arm == name and s.quiet]
-        if arm["median"] is None:
-            lines.append(f"{name:26s} no quiet segment")
-            continue
-        memory = (arm["peak_rss_bytes"] + arm["workers_peak_rss_bytes"]) / 2**30
-        lines.append(
-            f"{name:26s} {arm['median']:7.1f} {arm['least']:7.1f} {arm['most']:7.1f} {len(loads):2d} "
-            f"{memory:9.2f} {arm['start_up_seconds']:8.1f} {max(loads):14.2f}"
-        )
-    return "\n".join(lines)
+def claim_line(contests: dict[str, Any], seconds: float) -> str:
+    told = []
+    for contest, found in contests.items():
+        rate = found["rates"]["swell"]
+        over = []
+        for peer, ratio in found["ratios"].items():
+            if ratio["n"]:
+                sd = "" if ratio["sd"] is None else f" +- {ratio['sd']:.2f}"
+                over.append(f"{ratio['mean']:.2f}{sd} x {peer}")
+        told.append(f"{contest} {rate['mean']:.3g} a second (n={rate['n']}), {', '.join(over)}")
+    return f"race, ResNet-18, CIFAR-10: {'; '.join(told)}; {seconds:.0f} s, {device_line(THREADS)}, commit {commit()}"
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--contests", nargs="+", choices=CONTESTS, default=list(CONTESTS), metavar="NAME")
+    parser.add_argument("--arms", nargs="+", default=[], metavar="NAME", help="arms to run instead of the usual ones")
     parser.add_argument("--rounds", type=int, default=3, help="turns of every arm (default 3)")
-    parser.add_argument("--seconds", type=float, default=25.0, help="length of a turn (default 25)")
+    parser.add_argument("--seconds", type=float, default=8.0, help="length of a turn (default 8)")
+    parser.add_argument("--batch", type=int, default=128, help="samples of a batch (default 128)")
+    parser.add_argument("--envs", type=Path, default=default_folder(), help="folder of the peers' environments")
+    parser.add_argument("--max-foreign", type=float, default=0.12, help="cores others may use (default 0.12)")
+    parser.add_argument("--tries", type=int, default=3, help="times a turn that was not quiet is run (default 3)")
     parser.add_argument(
-        "--env",
-        type=Path,
-        default=Path(tempfile.gettempdir()) / "swell-peer-lightly",
-        help="folder of lightly's environment (default in the temporary folder)",
+        "--quick", action="store_true", help="rehearse: 1 round of 1 s, batches of 32, whatever the load"
     )
-    parser.add_argument(
-        "--arms",
-        nargs="+",
-        choices=ARMS,
-        default=list(DEFAULT),
-        metavar="NAME",
-        help=f"arms to run (of {', '.join(ARMS)}; default the first five)",
-    )
-    parser.add_argument(
-        "--max-foreign", type=float, default=0.12, help="cores others may use in a segment (default 0.12)"
-    )
-    parser.add_argument("--tries", type=int, default=4, help="times a segment that was not quiet is run (default 4)")
-    parser.add_argument("--name", default="race-lightly", help="name of the result")
+    parser.add_argument("--install", action="store_true", help="make the environments and stop")
     args = parser.parse_args()
-    begun = time.perf_counter()
-    pythons = {"swell_simclr.py": Path(sys.executable)}
-    if any(ARMS[name].script.startswith("lightly") for name in args.arms):
-        pythons["lightly_simclr.py"] = lightly_environment(args.env)
+    path = None
+    if args.quick:
+        args.rounds, args.seconds, args.batch, args.max_foreign = 1, 1.0, 32, float("inf")
+        path = Path(tempfile.gettempdir()) / "swell-peers-quick.json"
+    if args.install:
+        for peer in PACKAGES:
+            python_of(peer, args.envs)
+        return
+    settings = {
+        "rounds": args.rounds,
+        "seconds": args.seconds,
+        "batch": args.batch,
+        "most_foreign_cores": args.max_foreign if args.max_foreign < float("inf") else None,
+        "packages": {peer: [*wanted, *bare] for peer, (wanted, bare) in PACKAGES.items()},
+        "data": "CIFAR-10 train, 50,000 images 32x32",
+        "network": "ResNet-18, 3x3 stem without max-pooling",
+    }
+    book = Book(settings, path)
     with tempfile.TemporaryDirectory() as folder:
         images = Path(folder) / "cifar10.npy"
         np.save(images, cifar10("train")[0])
-        segments, runners = race(args.arms, pythons, images, args)
-    arms = summary(segments, runners)
-    ratios = {"as_it_comes": ratio(arms, "lightly-fp32"), "bf16_channels_last": ratio(arms, "lightly-bf16")}
-    print(table(arms, segments))
-    line = tell(arms, ratios, time.perf_counter() - begun)
-    path = write_result(
-        args.name,
-        {
-            "claim": line,
-            "device": device_line(THREADS),
-            "arms": arms,
-            "ratios": ratios,
-            "segments": [asdict(s) for s in segments],
-            "rounds": args.rounds,
-            "seconds_per_segment": args.seconds,
-            "most_foreign_cores": args.max_foreign,
-            "lightly": LIGHTLY,
-            "data": "CIFAR-10 train, 50,000 images 32x32",
-            "network": "ResNet-18, 3x3 stem, projector 512-128, batch 256",
-        },
-    )
-    print(f"{line}\n{path.relative_to(ROOT)}")
-
-
-def tell(arms: dict[str, Any], ratios: dict[str, Any], seconds: float) -> str:
-    """The claim line."""
-    ours = list(arms.get("swell", {}).get("rates", {}).values())
-    if not ours:
-        return "no quiet segment of swell: nothing to claim"
-    told = [
-        f"{r['of_medians']:.2f}x {r['rival']} (rounds {r['least']:.2f} to {r['most']:.2f})"
-        for r in ratios.values()
-        if r and r["rounds"]
-    ]
-    sd = statistics.stdev(ours) if len(ours) > 1 else None
-    return claim(
-        "SimCLR, ResNet-18, batch 256, CIFAR-10",
-        statistics.mean(ours),
-        sd,
-        len(ours),
-        seconds,
-        "source images/s",
-        "; ".join(told),
-        THREADS,
-    )
+        for contest in args.contests:
+            run_contest(contest, arms_of(contest, args.arms), book, images, args)
+    written = book.write()
+    print(f"{read_json(written)['claim']}\n{written}")
 
 
 if __name__ == "__main__":
