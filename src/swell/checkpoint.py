@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 import warnings
 import zipfile
 from pathlib import Path
@@ -23,6 +24,9 @@ _UNREADABLE = (  # what torch and pickle are known to raise on damaged files
     LookupError,
     AttributeError,
     MemoryError,
+    ArithmeticError,
+    AssertionError,
+    struct.error,
     pickle.UnpicklingError,
     zipfile.BadZipFile,
 )

@@ -17,7 +17,7 @@ from swell.commands.listings import Doctor, Generators, Methods, Recipes
 from swell.commands.training import Demo, Pretrain
 from swell.commands.watching import Watch
 from swell.console import processes, speaks
-from swell.errors import InputError, suggest
+from swell.errors import InputError, shown, suggest
 from swell.options import parser_of
 from swell.threads import bind_threads
 
@@ -98,7 +98,7 @@ def _told(line: str, status: int) -> int:
 def _show(text: str) -> None:
     """Print the result. A reader who has left, as `head` does, is no error; a full disk is the user's."""
     try:
-        print(text.encode("utf-8", "backslashreplace").decode(), flush=True)  # file names may hold any byte
+        print(shown(text).encode("utf-8", "backslashreplace").decode(), flush=True)  # file names may hold any byte
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):

@@ -12,6 +12,8 @@ import time
 from types import TracebackType
 from typing import Any
 
+from swell.errors import shown
+
 _PLAIN_EVERY = 10.0  # seconds between plain lines at first; later a sixtieth of the time so far, which keeps a log
 _PLAIN_MOST = 300.0  # of days short, but never longer than this
 _BAR = (5, 30)  # columns of the bar, at least and at most
@@ -38,6 +40,7 @@ def say(line: str) -> None:
     """One line to the person, above any bar."""
     if not speaks():
         return
+    line = shown(line)
     bar = _active[0]._rich if _active else None
     if bar is not None:
         bar.console.print(line, highlight=False, markup=False)

@@ -78,7 +78,7 @@ class Ledger:
             searched = {"search": {}} | value  # ledgers of earlier versions know of no search
             parts = {f.name: Cost(**searched[f.name]) for f in fields(cls) if f.name != "peak_memory_bytes"}
             return cls(**parts, peak_memory_bytes=int(value["peak_memory_bytes"]))
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"ledger ({error})", "the fields swell writes", "make the folder again") from None
 
 

@@ -108,9 +108,20 @@ def _table(path: Path | str) -> np.ndarray:
     """Codes [N, F] from an .npy, or an .npz as `swell embed` writes it."""
     import numpy as np
 
+    from swell.data.arrays import UNREADABLE, check_header, refuse_bomb_in
+
     try:
-        kept = np.load(path, allow_pickle=False)
-        table: np.ndarray = kept["features"] if isinstance(kept, np.lib.npyio.NpzFile) else kept
-    except (OSError, ValueError, EOFError, KeyError) as error:
+        with Path(path).open("rb") as opened:
+            check_header(opened, Path(path).stat().st_size)
+        table: Any = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(table, np.lib.npyio.NpzFile):
+            with table as archive:
+                refuse_bomb_in(archive.zip, "features")
+                table = archive["features"]
+        if not isinstance(table, np.ndarray):
+            raise ValueError("no array")
+    except InputError as error:
+        raise InputError(f"--codes {path}: {error.given}", error.expected, error.todo) from None
+    except UNREADABLE as error:
         raise InputError(f"--codes {path} ({error})", "an .npy, or an .npz with features", "see swell embed") from None
-    return table
+    return np.array(table)

@@ -194,12 +194,20 @@ def differences(a: Recipe, b: Recipe) -> list[str]:
 RECIPES: Registry[Callable[[], Recipe]] = Registry("recipe")
 
 
-def load_recipe(name_or_file: str) -> Recipe:
-    """A named recipe, or the one in a TOML file (a `recipe.toml` of an earlier run among them)."""
+def load_recipe(name_or_file: str, method: str | None = None) -> Recipe:
+    """A named recipe, or the one in a TOML file (a `recipe.toml` of an earlier run among them).
+
+    Raises:
+        InputError: no such recipe; a file whose method is code, unless the user says himself which `method` shall run.
+    """
     if name_or_file in RECIPES:
         return RECIPES[name_or_file]()
     if name_or_file.endswith(".toml") or os.path.exists(name_or_file):
-        return read_recipe(name_or_file)[0]
+        found = read_recipe(name_or_file)[0]
+        if ".py:" in found.method and method is None:  # files are passed on: reading one runs no code
+            todo = f"look at that file and give --method {found.method} too"
+            raise InputError(f"{name_or_file} (its method is code, {found.method})", "a method named by yourself", todo)
+        return found
     return RECIPES[name_or_file]()  # raises, with a suggestion
 
 
@@ -209,7 +217,7 @@ def composed(recipe: str | Recipe, *, method: str | None = None, backbone: str |
     What is None is not given. Options of method and backbone may be text ("patch=4,pool=mean") and are laid over the
     recipe's, which were for its own method and backbone: another one begins without.
     """
-    base = load_recipe(recipe) if isinstance(recipe, str) else recipe
+    base = load_recipe(recipe, method) if isinstance(recipe, str) else recipe
     for name, value in {"method": method, "backbone": backbone}.items():
         if value is not None and value != getattr(base, name):
             base = replace(base, **{name: value, f"{name}_options": {}})  # type: ignore[arg-type]

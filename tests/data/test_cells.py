@@ -159,7 +159,7 @@ DAMAGE = {
         "lies in another file"),
     "a claim of terabytes": (
         lambda f: (f.__delitem__("X/data"), f["X"].create_dataset("data", (10**12,), "f4", chunks=(1000,))),
-        "more than it can hold"),
+        "decompression bomb"),
 }  # fmt: skip
 
 

@@ -14,6 +14,9 @@ Image values are 0..255 integers, booleans, floats in [0, 1] (times 255, rounded
 from __future__ import annotations
 
 import contextlib
+import io
+import lzma
+import math
 import struct
 import sys
 import tokenize
@@ -22,15 +25,18 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image
 
+from swell.data.bombs import refuse_bomb
 from swell.data.images import square
 from swell.data.source import Provenance, Source
 from swell.errors import InputError, suggest
 
-__all__ = ["SAMPLE_KEYS", "UNREADABLE", "as_numpy", "encode_labels", "from_array", "open_npy", "open_npz", "resized"]
+__all__ = ["SAMPLE_KEYS", "UNREADABLE", "as_numpy", "check_header", "encode_labels", "from_array", "open_npy",
+           "open_npz", "refuse_bomb_in", "resized"]  # fmt: skip
 
 SAMPLE_KEYS = ("images", "image", "x", "X", "data", "samples")
 LABEL_KEYS = ("labels", "label", "y")
@@ -47,8 +53,10 @@ UNREADABLE = (  # what NumPy is known to raise on damaged files
     tokenize.TokenError,
     struct.error,
     zlib.error,
+    lzma.LZMAError,
     zipfile.BadZipFile,
 )
+_LONGEST_HEADER = 1 << 16  # bytes; NumPy reads none of more than 10,000
 _CHUNK = 4096  # rows converted at a time, so that no second float copy of everything is made
 
 
@@ -195,9 +203,9 @@ def encode_labels(labels: np.ndarray, origin: str) -> tuple[np.ndarray, list[str
         InputError: any other shape or type, or floats that are not whole numbers.
     """
     labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
-    if labels.dtype.kind == "O" and all(isinstance(label, str) for label in labels.flat):
-        labels = labels.astype(str)
-    if labels.ndim != 1 or labels.dtype.kind not in "buifSU":
+    # Words stay objects: in an array of text each takes the room of the longest.
+    words = labels.dtype.kind == "O" and all(isinstance(label, str) for label in labels.flat)
+    if labels.ndim != 1 or not (words or labels.dtype.kind in "buifSU"):
         raise InputError(
             f"{origin}: labels {labels.dtype}{list(labels.shape)}",
             "one integer or string a sample, [N]",
@@ -225,6 +233,8 @@ def open_npy(path: Path, size: int | None = None) -> Source:
 def mapped(path: Path) -> np.ndarray:
     """A .npy file as an array that stays on disk until it is read; raises InputError as `open_npy` does."""
     with _told(path):
+        with path.open("rb") as opened:
+            check_header(opened, path.stat().st_size)
         a = np.load(path, mmap_mode="r", allow_pickle=False)
         if not isinstance(a, np.ndarray):
             raise ValueError("a zip archive; name it .npz")
@@ -280,10 +290,39 @@ def _sample_key(path: Path, archive: np.lib.npyio.NpzFile, not_samples: set[str]
 
 
 def _member(archive: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
+    refuse_bomb_in(archive.zip, key)
     value = archive[key]
     if not isinstance(value, np.ndarray):  # NumPy hands out what is no .npy file as bytes
         raise ValueError(f"{key} is not an array")
     return value
+
+
+def refuse_bomb_in(archive: zipfile.ZipFile | None, key: str) -> None:
+    """Raises InputError where the array `key` of an .npz claims far more bytes than are stored; see `refuse_bomb`."""
+    if archive is None:
+        raise ValueError("a closed archive")
+    names = archive.namelist()
+    member = archive.getinfo(key if key in names else f"{key}.npy")
+    refuse_bomb(f"array {key!r}", member.file_size, member.compress_size)
+    with archive.open(member) as opened:
+        check_header(opened, member.file_size)
+
+
+def check_header(opened: IO[bytes], size: int) -> None:
+    """Raises ValueError where a .npy file of `size` bytes claims more, or numbers of no bytes.
+
+    NumPy makes room for what a header claims before it reads on, and to map numbers of no bytes ends the process.
+    """
+    start = io.BytesIO(opened.read(_LONGEST_HEADER))
+    if not start.getvalue().startswith(np.lib.format.MAGIC_PREFIX):
+        return  # no .npy file, as NumPy will say
+    version = np.lib.format.read_magic(start)[0]
+    read = np.lib.format.read_array_header_1_0 if version == 1 else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(start)  # those of version 3 differ in the letters of names only
+    if min(shape, default=0) < 0 or dtype.itemsize == 0:
+        raise ValueError(f"an array {list(shape)} of {dtype}")
+    if not dtype.hasobject and math.prod(shape) * dtype.itemsize > size:
+        raise ValueError(f"an array {list(shape)} of {dtype} in {size:,} bytes")
 
 
 @contextlib.contextmanager
@@ -291,8 +330,9 @@ def _told(path: Path) -> Iterator[None]:
     """Turn whatever NumPy says about a malformed file into one InputError."""
     try:
         yield
-    except InputError:
-        raise
+    except InputError as error:
+        given = error.given if str(path) in error.given else f"{path}: {error.given}"
+        raise InputError(given, error.expected, error.todo) from None
     except UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if "ickle" in reason or "bject" in reason:

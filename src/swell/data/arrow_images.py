@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +20,9 @@ import numpy as np
 
 from swell.console import Progress
 from swell.data.arrays import LABEL_KEYS
+from swell.data.bombs import refuse_bomb
 from swell.data.shards import PACK, Packed, Piece
-from swell.data.tables import pyarrow_or_told
+from swell.data.tables import is_words, pyarrow_or_told
 from swell.data.tars import TAIL
 from swell.errors import InputError, suggest
 from swell.files import atomic_path
@@ -55,9 +57,10 @@ def _told(path: str) -> Iterator[None]:
     arrow = pyarrow_or_told()
     try:
         yield
-    except InputError:
-        raise
-    except (arrow.ArrowException, OSError, ValueError, KeyError) as error:
+    except InputError as error:
+        given = error.given if path in error.given else f"{path}: {error.given}"
+        raise InputError(given, error.expected, error.todo) from None
+    except (arrow.ArrowException, OSError, ValueError, LookupError, OverflowError, struct.error) as error:
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"{path} ({reason})", "a whole Arrow or Parquet file", "save the dataset again") from None
 
@@ -65,11 +68,39 @@ def _told(path: str) -> Iterator[None]:
 def _batches(whole: Any) -> Any:
     """A reader of the record batches in the buffer `whole`: a stream, as save_to_disk writes, or a file."""
     arrow = pyarrow_or_told()
-    if whole[:6].to_pybytes() == b"ARROW1":
-        reader = arrow.ipc.open_file(arrow.BufferReader(whole))
-        return reader.schema, _sound(reader.get_batch(i) for i in range(reader.num_record_batches))
-    reader = arrow.ipc.open_stream(arrow.BufferReader(whole))
+    stream = whole[8:] if whole[:6].to_pybytes() == b"ARROW1" else whole  # a file is a stream between two marks
+    for message in arrow.ipc.MessageReader.open_stream(arrow.BufferReader(stream)):
+        if _compressed(message.metadata.to_pybytes()):
+            raise ValueError("compressed")
+    reader = arrow.ipc.open_stream(arrow.BufferReader(stream))
     return reader.schema, _sound(reader)
+
+
+def _compressed(message: bytes) -> bool:
+    """Whether the body of an Arrow message is, by its FlatBuffers header: pyarrow would unpack it, whatever comes.
+
+    Source: Message.fbs of the Arrow format, where a Message is [version, kind, header, ...], a DictionaryBatch (kind 2)
+    [id, data, ...] and a RecordBatch (kind 3), which that data is too, [length, nodes, buffers, compression, ...].
+    """
+
+    def field(table: int, number: int) -> int:
+        """Where that field lies; 0 of one that is left out."""
+        entries = table - struct.unpack_from("<i", message, table)[0]
+        known = 4 + 2 * number < struct.unpack_from("<H", message, entries)[0]
+        offset = struct.unpack_from("<H", message, entries + 4 + 2 * number)[0] if known else 0
+        return table + offset if offset else 0
+
+    def inside(at: int) -> int:
+        return int(at + struct.unpack_from("<I", message, at)[0])
+
+    root = inside(0)
+    kind, header = field(root, 1), field(root, 2)
+    if not kind or not header or message[kind] not in (2, 3):
+        return False
+    batch = inside(header)
+    if message[kind] == 2:
+        batch = inside(data) if (data := field(batch, 1)) else 0
+    return bool(batch and field(batch, 3))
 
 
 def _sound(batches: Iterable[Any]) -> Iterator[Any]:
@@ -174,6 +205,7 @@ def packed_out(
                 for batch in table.iter_batches(_AT_ONCE, columns=[name]):
                     for value in _encoded(batch.column(0), path):
                         content = value.as_buffer()
+                        refuse_bomb(path, out.tell() + content.size, need)  # one image may stand for any number of rows
                         out.write(content)
                         piece.names.append(f"{os.path.basename(path)}/{row}")
                         piece.offsets.append(at)
@@ -199,14 +231,16 @@ def column_labels(packed: Packed, key: bool | str) -> np.ndarray:
             if packed.kind == "parquet":
                 schema = arrow.parquet.read_schema(path)
                 column = _label_column(path, schema, key)
-                values = arrow.parquet.read_table(path, columns=[column]).column(0).to_pylist()
+                words = [column] if is_words(arrow, schema.field(column).type) else []
+                read = arrow.parquet.read_table(path, columns=[column], read_dictionary=words)
+                values = [value for chunk in read.column(0).chunks for value in _labels(chunk, column)]
             else:
                 schema, batches = _batches(arrow.memory_map(path).read_buffer())
                 column = _label_column(path, schema, key)
                 values = []
                 for batch in batches:
                     batch.column(column).validate(full=True)
-                    values += batch.column(column).to_pylist()
+                    values += _labels(batch.column(column), column)
         names = _class_names(schema, column)
         if not all(isinstance(value, (int, float, str)) for value in values):
             raise InputError(
@@ -214,7 +248,22 @@ def column_labels(packed: Packed, key: bool | str) -> np.ndarray:
             )
         inside = all(isinstance(value, int) and 0 <= value < len(names) for value in values)
         found += [names[value] for value in values] if names and inside else values
+    if any(isinstance(value, str) for value in found):
+        return np.array([*map(str, found)], object)
     return np.array(found)
+
+
+def _labels(column: Any, name: str) -> list[Any]:
+    """The values of an array; of a dictionary each once, however many rows name it."""
+    types = pyarrow_or_told().types
+    if types.is_dictionary(column.type):
+        values = _labels(column.dictionary, name)
+        return [None if code is None else values[code] for code in column.indices.to_pylist()]
+    kind = column.type
+    plain = types.is_integer(kind) or types.is_floating(kind) or types.is_string(kind) or types.is_large_string(kind)
+    if not plain and not types.is_boolean(kind) and not types.is_null(kind):
+        raise InputError(f"{kind}, not a number or a word in {name!r}", "a label a row", "give another column")
+    return list(column.to_pylist())
 
 
 def _label_column(path: str, schema: Any, key: bool | str) -> str:

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from swell.data.arrays import LABEL_KEYS
+from swell.data.bombs import refuse_bomb
 from swell.data.counts import kind_of_cells
+from swell.data.h5_checks import refuse_endless_heaps, refuse_links
 from swell.data.raw import Raw
 from swell.errors import InputError, suggest
 
@@ -25,12 +27,27 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from scipy.sparse import csr_array
 
-__all__ = ["canonical", "column", "features_added", "h5py_or_told", "index_of", "is_anndata", "keys_of", "named",
-           "open_anndata", "open_h5ad", "place_of", "read", "told", "write_h5ad"]  # fmt: skip
+__all__ = [
+    "canonical",
+    "checked",
+    "column",
+    "features_added",
+    "h5py_or_told",
+    "index_of",
+    "is_anndata",
+    "keys_of",
+    "named",
+    "open_anndata",
+    "open_h5ad",
+    "place_of",
+    "read",
+    "told",
+    "write_h5ad",
+]  # fmt: skip
 
 _UNREADABLE = (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, IndexError, OverflowError,
                MemoryError)  # fmt: skip
-_DENSEST = 2000  # how many times its stored bytes an array may claim: deflate cannot do more
+_WORDS = 256  # words read at a time, which may all be one and the same of a megabyte
 
 
 def h5py_or_told() -> Any:
@@ -63,7 +80,7 @@ def open_h5ad(path: Path, labels: bool | str = False, layer: str = "", batch: st
         InputError: anything that is no whole .h5ad file, and columns or layers that are not there.
     """
     h5py = h5py_or_told()
-    with told(path), h5py.File(path, "r") as file:
+    with told(path), checked(path) as file:
         if "obs" not in file or "var" not in file:
             raise ValueError("no obs and var in it")
         if not isinstance(file["obs"], h5py.Group):
@@ -208,16 +225,36 @@ def _matrix(place: Any) -> np.ndarray | csr_array:
     return canonical(made((data, indices, pointers), shape=(rows, columns)), place.name)
 
 
+@contextlib.contextmanager
+def checked(path: Path, mode: str = "r") -> Iterator[Any]:
+    """The file opened by h5py, once it is known not to lead into others nor in circles. Raises ValueError otherwise."""
+    refuse_endless_heaps(path)
+    with h5py_or_told().File(path, mode) as file:
+        refuse_links(file)
+        yield file
+
+
 def read(place: Any) -> np.ndarray:
     """All of a dataset; one that lies in another file or claims more than its bytes can hold is refused."""
-    size = int(np.prod(place.shape, dtype=np.float64)) * place.dtype.itemsize
+    size = float(np.prod(place.shape, dtype=np.float64)) * place.dtype.itemsize
     if place.external or place.is_virtual:
         raise ValueError(f"{place.name} lies in another file")
-    if size > _DENSEST * max(1_000_000, place.id.get_storage_size()):
-        raise ValueError(f"{place.name} claims {size:,} bytes, more than it can hold")
-    if place.dtype.kind == "O" and _string_kind(place):
-        return np.asarray(place.asstr(errors="replace")[()])
+    refuse_bomb(str(place.name), size, place.id.get_storage_size())
+    if place.dtype.kind == "O" and _string_kind(place) and place.ndim == 1:
+        return _words_in(place)
     return np.asarray(place[()])
+
+
+def _words_in(place: Any) -> np.ndarray:
+    """Words of any length lie in a heap beside the dataset, where all may be the same bytes: together they may not be
+    many times the file."""
+    words, stored = place.asstr(errors="replace"), Path(place.file.filename).stat().st_size
+    out, total = np.empty(place.shape, object), 0
+    for start in range(0, len(out), _WORDS):
+        out[start : start + _WORDS] = part = words[start : start + _WORDS]
+        total += sum(map(len, part))
+        refuse_bomb(str(place.name), total, stored)
+    return out
 
 
 def _string_kind(place: Any) -> bool:
@@ -309,9 +346,11 @@ def features_added(path: Path, source: Path, shape: tuple[int, int], about: Mapp
     with atomic_path(path) as temporary:
         shutil.copyfile(source, temporary)
         with told(source):
+            refuse_endless_heaps(source)
             opened = h5py.File(temporary, "r+")
         with opened as file:
             with told(source):
+                refuse_links(file)
                 if len(column(file["obs"], index_of(file["obs"]))) != shape[0]:
                     raise ValueError(f"not the {shape[0]:,} cells that were encoded")
                 obsm, uns = (_mapping(file, name) for name in ("obsm", "uns"))

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from swell.data.cells import canonical, column, h5py_or_told, index_of, keys_of, named, place_of, read, told
+from swell.data.cells import (
+    canonical,
+    checked,
+    column,
+    h5py_or_told,
+    index_of,
+    keys_of,
+    named,
+    place_of,
+    read,
+    told,
+)
 from swell.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,7 +40,7 @@ class Rows(NamedTuple):
 def open_rows(path: Path, layer: str, batch: str) -> Rows | None:
     """None of a matrix that is stored by columns, which has no rows to read apart. Raises as `open_h5ad` does."""
     h5py = h5py_or_told()
-    with told(path), h5py.File(path, "r") as file:
+    with told(path), checked(path) as file:
         if "obs" not in file or "var" not in file or not isinstance(file["obs"], h5py.Group):
             return None  # what `open_h5ad` has words for
         place, var = place_of(path, file, layer)

@@ -88,13 +88,14 @@ def fit_table(table: Table, scaling: str) -> tuple[dict[str, Any], dict[str, np.
     knots = np.array([maps[int(used[j])] for j in mapped]).reshape(len(mapped), len(grid))
     kept = [w for w in table.words if 1 < len(np.unique(w.codes[w.codes >= 0])) <= max(20, len(table) // 2)]
     names = [table.names[j] for j in used]
+    told = {*names, *(w.name for w in kept)}
     settings = {
         "numbers": names,
         "flagged": [table.names[j] for j in used if flagged[j]],
         "quantile": [names[j] for j in mapped],
         "words": {w.name: _most_frequent(w) for w in kept},
         "flagged_words": [w.name for w in kept if (w.codes < 0).any()],
-        "left_out": [name for name in table.columns if name not in {*names, *(w.name for w in kept)}],
+        "left_out": [name for name in table.columns if name not in told],
         "limit": LIMIT,
     }
     if not names and not kept:

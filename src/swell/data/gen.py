@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from swell.data.arrays import UNREADABLE
+from swell.data.arrays import UNREADABLE, refuse_bomb_in
+from swell.data.bombs import refuse_bomb
 from swell.data.source import Provenance, Source
 from swell.data.stacked import StackedRows
 from swell.errors import InputError
@@ -79,7 +80,7 @@ def shard_name(number: int) -> str:
 def write_shard(path: Path, samples: np.ndarray) -> None:
     """Equal samples make equal bytes: the archive holds no time of day."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **{_key(samples.dtype): samples})
+        np.savez(file, **{_key(samples.dtype): samples})  # type: ignore[arg-type]  # NumPy 1 has no allow_pickle here
 
 
 def write_shards(folder: Path, samples: np.ndarray, shard_size: int = SHARD_SIZE) -> list[dict[str, Any]]:
@@ -220,7 +221,7 @@ def gen_shards(path: Path) -> tuple[Shards, Iterator[tuple[Path, np.ndarray]]]:
         provenance = Provenance(**manifest["provenance"])
         if min(shape, default=0) < 1 or dtype != (np.uint8 if len(shape) == 3 else np.float32):
             raise ValueError(f"shape {shape} of {dtype}")
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, SyntaxError) as error:
         raise InputError(
             f"{path}/manifest.json ({type(error).__name__}: {error})", "the fields swell writes", _AGAIN
         ) from None
@@ -232,6 +233,8 @@ def gen_shards(path: Path) -> tuple[Shards, Iterator[tuple[Path, np.ndarray]]]:
                 f"a shard of this folder that begins at {expected}",
                 _AGAIN,
             )
+        size = (path / name).stat().st_size if (path / name).is_file() else 0  # told when its turn comes
+        refuse_bomb(f"{path / name}, by manifest.json", rows * math.prod(shape) * dtype.itemsize, size)
         expected += rows
     if expected != count or count == 0 or provenance.kind != "generated":
         raise InputError(
@@ -253,8 +256,11 @@ def _read_shard(path: Path, digest: str, shape: tuple[int, ...], dtype: np.dtype
         raise InputError(f"{path} (checksum differs: altered or cut short)", "the shard as it was written", _AGAIN)
     try:
         with np.load(path, allow_pickle=False) as file:
+            refuse_bomb_in(file.zip, _key(dtype))
             samples = np.asarray(file[_key(dtype)])
-    except UNREADABLE as error:
+    except InputError as error:
+        raise InputError(f"{path}: {error.given}", error.expected, error.todo) from None
+    except (*UNREADABLE, AttributeError) as error:
         raise InputError(f"{path} ({error})", f"plain numbers under the key {_key(dtype)!r}", _AGAIN) from None
     if samples.shape != shape or samples.dtype != dtype:
         raise InputError(f"{path} ({samples.dtype}{list(samples.shape)})", f"{dtype}{list(shape)}", _AGAIN)

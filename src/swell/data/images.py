@@ -48,6 +48,7 @@ __all__ = [
     "list_images",
     "read_header",
     "reason_of",
+    "refuse_bomb",
     "square",
 ]
 
@@ -64,6 +65,7 @@ DAMAGED = (
     TypeError,
     AttributeError,
     ArithmeticError,
+    AssertionError,
     MemoryError,
     struct.error,
     zlib.error,
@@ -82,6 +84,7 @@ _ORIENT = {
     8: Image.Transpose.ROTATE_90,
 }
 _CHUNK = 16  # files a thread takes at a time: few, so that Ctrl-C is answered at once
+_PIXELS, _A_BYTE = 6000 * 6000, 32  # that any file may have, and that a larger one may for each of its bytes
 _TINY = 128 * 128  # pixels; below, Python's own work dominates and a second thread only gets in the way
 
 T = TypeVar("T")
@@ -182,9 +185,19 @@ def read_header(root: Path, file: ImageFile) -> Header | str:
 def header_of(opened: str | IO[bytes], file: ImageFile) -> Header | str:
     try:
         with Image.open(opened, formats=_FORMATS) as image:
+            refuse_bomb(image, file.n_bytes)
             return Header(image.width, image.height, is_grey(image))
     except DAMAGED as error:
         return reason_of(error, file)
+
+
+def refuse_bomb(image: Image.Image, n_bytes: int) -> None:
+    """Raises Pillow's DecompressionBombError before a file of so few bytes is decoded to so many pixels.
+
+    Sheets of white paper are the emptiest pictures there are, and need a bit for every ten pixels.
+    """
+    if image.width * image.height > max(_PIXELS, _A_BYTE * n_bytes):
+        raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels in {n_bytes:,} bytes")
 
 
 def is_grey(image: Image.Image) -> bool:
@@ -229,6 +242,7 @@ def decode(content: bytes, size: int, channels: int) -> np.ndarray:
     Raises one of Pillow's many errors for damaged files.
     """
     with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+        refuse_bomb(image, len(content))
         image.draft("", (2 * size, 2 * size))  # JPEG decodes at 1/2, 1/4, 1/8 while twice the side is left
         image.load()
         turn = _ORIENT.get(_orientation(image))

@@ -20,13 +20,12 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from swell.console import Progress
-from swell.data.images import ImageFile, content_of, decode, list_images, square
+from swell.data.images import DAMAGED, ImageFile, content_of, decode, list_images, refuse_bomb, square
 from swell.data.mosaics import IGNORE
 from swell.errors import InputError
 
 UNLABELLED = 255  # in a mask's file
 _GREY, _PALETTE = 0, 3  # colour types of a PNG
-_DAMAGED = (OSError, ValueError, SyntaxError, EOFError, LookupError, ArithmeticError, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def _image(root: Path, file: ImageFile, size: int, channels: int) -> tuple[np.nd
         with Image.open(io.BytesIO(content)) as image:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             return pixels, (image.height, image.width) if turned else image.size
-    except _DAMAGED as error:
+    except DAMAGED as error:
         todo = "mend it or remove it and its mask"
         raise InputError(f"{root / file.path} ({_reason(error)})", "a readable image", todo) from None
 
@@ -129,8 +128,9 @@ def _mask(path: Path, upright: tuple[int, int], size: int) -> np.ndarray:
     try:
         content = path.read_bytes()
         with Image.open(io.BytesIO(content), formats=("PNG",)) as mask:
+            refuse_bomb(mask, len(content))
             mask.load()
-    except _DAMAGED as error:
+    except DAMAGED as error:
         todo = "mend it or remove it and its image"
         raise InputError(f"{path} ({_reason(error)})", "a readable PNG", todo) from None
     bits, kind = content[24], content[25]  # of the header, which comes first in every PNG

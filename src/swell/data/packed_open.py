@@ -24,6 +24,7 @@ from swell.errors import InputError
 __all__ = ["header", "open_packed"]
 
 LOOKED_AT = 1000  # images whose headers decide size and colour of all
+_LONGEST = 1 << 20  # bytes of a file with a label
 _LABELS = ("label", "labels", "y", "cls")  # keys in a .json
 
 
@@ -108,18 +109,20 @@ def _labels(packed: Packed, index: Index, key: bool | str) -> np.ndarray:
 
         return column_labels(packed, key)
     files = PackedImages(index, 3, 1, packed.origin).files
-    return np.array([_tar_label(files, index, i, key) for i in range(len(index))])
+    return np.array([_tar_label(files, index, i, key) for i in range(len(index))], object)
 
 
 def _tar_label(files: Files, index: Index, i: int, key: bool | str) -> str:
     cls_at, cls_size, json_at, json_size = index.labels[i].tolist()
+    if max(cls_size, json_size) > _LONGEST:
+        raise InputError(f"{index.name(i)}: a label of {max(cls_size, json_size):,} bytes", "a word or a number")
     if cls_at >= 0 and key in (True, "cls"):
         return files.read(int(index.shard[i]), cls_at, cls_size).decode("utf-8", "replace").strip()
     value: Any = None
     if json_at >= 0:
         try:
             stored = json.loads(files.read(int(index.shard[i]), json_at, json_size))
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             given = f"{index.name(i)}: its .json ({error})"
             raise InputError(given, "an object as JSON", "make the shard again") from None
         wanted = (key,) if isinstance(key, str) else _LABELS

@@ -206,7 +206,8 @@ class Preparation:
             if stored["format"] != FORMAT:
                 raise ValueError(f"format {stored['format']!r}")
             made = cls.restored(stored, arrays)
-        except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
+                RecursionError) as error:  # fmt: skip
             raise InputError(f"{path} ({error})", "the preparation swell wrote", _AGAIN) from None
         return made
 
@@ -265,7 +266,8 @@ class Preparation:
             ("numbers", self.settings["numbers"], table.names),
             ("words", self.settings["words"], tuple(w.name for w in table.words)),
         ):
-            lost = [name for name in wanted if name not in set(there)]
+            known = set(there)
+            lost = [name for name in wanted if name not in known]
             if lost and lost[0] in table.columns:
                 raise InputError(
                     f"column {lost[0]!r} of another kind", f"{kind}, as in pre-training", "mend the column"

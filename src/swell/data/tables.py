@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from swell.data.arrays import LABEL_KEYS
+from swell.data.bombs import refuse_bomb
 from swell.data.columns import Table, Words
 from swell.data.counts import kind_of_cells
 from swell.data.raw import Raw
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     Column = np.ndarray | Words
 
-__all__ = ["is_frame", "open_csv", "open_frame", "open_parquet"]
+__all__ = ["is_frame", "is_words", "open_csv", "open_frame", "open_parquet"]
 
 EMPTY = {"", "na", "n/a", "nan", "null", "none", "?"}  # in any case
 COUNTS_WIDE, COUNTS_ZERO = 200, 0.6  # whole numbers in so many columns and with so many zeros are counts of molecules
@@ -99,9 +100,11 @@ def _columns(path: Path, head: list[str], rows: list[list[str]], skipped: int) -
         if len(row) != len(head):
             given = f"{path}: {len(row)} cells in row {k + 1 + skipped}"
             raise InputError(given, f"{len(head)}, as in the first row", "mend that row")
-    twice = [name for j, name in enumerate(head) if name in head[:j]]
-    if twice:
-        raise InputError(f"{path}: column {twice[0]!r} twice", "a name of its own for each", "rename one")
+    known: set[str] = set()
+    for name in head:
+        if name in known:
+            raise InputError(f"{path}: column {name!r} twice", "a name of its own for each", "rename one")
+        known.add(name)
     out: dict[str, Column] = {}
     for name, cells in zip(head, zip(*rows, strict=True), strict=False):
         if name or name != head[0]:
@@ -115,23 +118,30 @@ def _detected(name: str, cells: Sequence[str]) -> Column:
     try:
         return np.array([np.nan if e else float(cell) for cell, e in zip(cells, empty, strict=True)])
     except ValueError:
-        return _categories(name, np.array(cells, str), empty)
+        return _categories(name, cells, empty)
 
 
-def _categories(name: str, cells: np.ndarray, empty: np.ndarray) -> Words:
-    values, codes = np.unique(cells, return_inverse=True)
-    return Words(name, np.where(empty, -1, codes).astype(np.int64), tuple(map(str, values)))
+def _categories(name: str, cells: Sequence[str], empty: np.ndarray) -> Words:
+    values = sorted(set(cells))  # no array of text: each of its cells would be as wide as the longest word
+    place = {value: k for k, value in enumerate(values)}
+    codes = np.array([place[cell] for cell in cells], np.int64)
+    return Words(name, np.where(empty, -1, codes), tuple(values))
 
 
 def open_parquet(path: Path, labels: bool | str = False) -> Raw:
     """A .parquet file, read with pyarrow; see `open_csv`."""
     arrow = pyarrow_or_told()
     try:
-        table = arrow.parquet.read_table(path)
+        schema, about = arrow.parquet.read_schema(path), arrow.parquet.read_metadata(path)
+        cells = 8.0 * about.num_rows * max(about.num_columns, 1)  # of repeated values a file may hold any number
+        refuse_bomb(str(path), cells, path.stat().st_size)
+        words = [str(field.name) for field in schema if is_words(arrow, field.type)]  # each word once, not once a row
+        table = arrow.parquet.read_table(path, read_dictionary=words)
         columns = {str(name): _arrow_column(str(name), table.column(k)) for k, name in enumerate(table.column_names)}
     except (arrow.ArrowException, OSError, ValueError) as error:
         if isinstance(error, InputError):
-            raise InputError(f"{path}: {error.given}", error.expected, error.todo) from None
+            given = error.given if str(path) in error.given else f"{path}: {error.given}"
+            raise InputError(given, error.expected, error.todo) from None
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"{path} ({reason})", "a whole .parquet file", "save it again") from None
     if len(columns) < table.num_columns:
@@ -151,14 +161,32 @@ def pyarrow_or_told() -> Any:
     return pyarrow
 
 
+def is_words(arrow: Any, kind: Any) -> bool:
+    types = arrow.types
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    return bool(types.is_string(kind) or types.is_large_string(kind))
+
+
+def _words(name: str, column: Any) -> Words:
+    """Categories of a column of words, each of which becomes Python's once, however many rows it has."""
+    arrow = pyarrow_or_told()
+    known = column if arrow.types.is_dictionary(column.type) else column.dictionary_encode()
+    known = known.unify_dictionaries().combine_chunks()
+    given = known.dictionary.to_pylist()
+    values = sorted({word for word in given if word is not None})
+    place = {word: k for k, word in enumerate(values)}
+    codes = np.array([*(place.get(word, -1) for word in given), -1], np.int64)
+    rows = known.indices.fill_null(len(given)).to_numpy(zero_copy_only=False)
+    return Words(name, codes[rows.astype(np.int64)], tuple(values))
+
+
 def _arrow_column(name: str, column: Any) -> Column:
     types = pyarrow_or_told().types
     kind = column.type
+    if is_words(pyarrow_or_told(), kind):
+        return _words(name, column)
     if types.is_dictionary(kind):
         column, kind = column.cast(kind.value_type), kind.value_type
-    if types.is_string(kind) or types.is_large_string(kind):
-        empty = column.is_null().to_numpy(zero_copy_only=False).astype(bool)
-        return _categories(name, np.array([word or "" for word in column.to_pylist()], str), empty)
     if types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind) or types.is_null(kind):
         return np.asarray(column.cast("float64").to_numpy(zero_copy_only=False), np.float64)
     raise InputError(f"column {name!r} of {kind}", "numbers or words", "leave it out or turn it into numbers")
@@ -179,7 +207,7 @@ def open_frame(frame: DataFrame, labels: bool | str = False) -> Raw:
             if not all(isinstance(value, (str, int, float, bool, np.generic)) for value in cells):
                 given = f"column {name!r} with a {next(type(v).__name__ for v in cells if not isinstance(v, str))}"
                 raise InputError(given, "numbers or words", "leave it out")
-            words = np.where(empty, "", column.astype(str).to_numpy()).astype(str)
+            words = ["" if e else str(value) for value, e in zip(column.tolist(), empty, strict=True)]
             columns[name] = _categories(name, words, empty) if not _numeric(cells) else _floats(column)
         else:
             raise InputError(f"column {name!r} of {column.dtype}", "numbers or words", "leave it out")
@@ -227,4 +255,4 @@ def _label_column(origin: str, key: str, column: Column) -> np.ndarray:
     if missing.any():
         given = f"{origin}: {missing.sum():,} rows without a value in {key!r}"
         raise InputError(given, "a label a row", "fill or leave them out")
-    return np.array(column.values)[column.codes] if isinstance(column, Words) else column
+    return np.array(column.values, object)[column.codes] if isinstance(column, Words) else column

@@ -197,7 +197,15 @@ class BlockGenerator(ABC):
             self = cls(**meta["options"])
             self.device = pick_device(device)
             self._take(Learnt(tuple(meta["shape"]), str(np.dtype(meta["dtype"])), tensors, meta["settings"]))
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (
+            LookupError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            ArithmeticError,
+            AssertionError,
+            RuntimeError,
+        ) as error:
             expected = f"a {cls.name} generator of this version of swell"
             raise InputError(f"{path} ({error})", expected, "make it again") from None
         return self

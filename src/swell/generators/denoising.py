@@ -301,13 +301,30 @@ class Denoising:
             self._take_more(tensors)
             codec = {name.removeprefix("codec."): t for name, t in tensors.items() if name.startswith("codec.")}
             fitted_codec = Codec.from_tensors(codec, tuple(meta["shape"]), meta["flat"])
+            weights = {name.removeprefix("network."): t for name, t in tensors.items() if name.startswith("network.")}
+            own, self.device = self.device, torch.device("meta")  # costs nothing, whatever sizes a file claims
+            with self.device:
+                shapes = {
+                    name: w.shape for name, w in self._network(meta["network"], fitted_codec).state_dict().items()
+                }
+            if shapes != {name: w.shape for name, w in weights.items()}:
+                raise ValueError("weights of another network than its settings say")
+            self.device = own
             with torch.random.fork_rng(devices=[]):  # a fresh network draws its weights, to be replaced
                 network = self._network(meta["network"], fitted_codec).eval()
-            network.load_state_dict(
-                {name.removeprefix("network."): t for name, t in tensors.items() if name.startswith("network.")}
-            )
+            network.load_state_dict(weights)
             self._fitted = Fitted(fitted_codec, meta["unit"], network)
-        except (KeyError, TypeError, RuntimeError) as error:
+        except (
+            LookupError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            ArithmeticError,
+            AssertionError,
+            RuntimeError,
+        ) as error:
+            if isinstance(error, InputError):
+                raise
             expected = f"a {cls.name} generator of this version of swell"
             raise InputError(f"{path} ({error})", expected, "make it again") from None
         return self

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from swell.console import Progress
+from swell.data.arrays import UNREADABLE, check_header
 from swell.data.source import Source
 from swell.errors import InputError
 from swell.files import new_folders, read_json, sha256_of, write_json
@@ -32,7 +33,6 @@ from swell.ledger import Cost, Ledger
 FORMAT = "swell-positives-1"
 SHARD_BYTES = 1 << 26
 _AGAIN = "make them again"
-_UNREADABLE = (OSError, ValueError, EOFError, KeyError, TypeError)
 _HASHES = ("data", "generator", "encoder")  # told apart in words: the hashes say nothing to anybody
 
 Codes = np.ndarray | Tensor
@@ -356,8 +356,10 @@ def _open_shard(path: Path, digest: str, shape: tuple[int, ...], dtype: np.dtype
     if sha256_of(path) != digest:
         raise InputError(f"{path} (checksum differs: altered or cut short)", "the shard as it was written", _AGAIN)
     try:
+        with path.open("rb") as opened:
+            check_header(opened, path.stat().st_size)
         samples = np.load(path, mmap_mode="r", allow_pickle=False)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise InputError(f"{path} ({error})", "plain numbers", _AGAIN) from None
     if samples.shape != shape or samples.dtype != dtype:
         raise InputError(f"{path} ({samples.dtype}{list(samples.shape)})", f"{dtype}{list(shape)}", _AGAIN)

@@ -18,6 +18,7 @@ from swell.ledger import Cost
 from swell.registry import Registry
 
 FEWEST_SAMPLES = 16
+MOST = {"depth": 256, "width": 1 << 16, "latent": 1 << 16, "components": 1 << 16}  # that a file may claim of a network
 
 
 class Generator(Protocol):
@@ -135,8 +136,12 @@ def read_generator_file(path: Path | str) -> tuple[dict[str, torch.Tensor], dict
             header = (file.metadata() or {}).get("swell", "")
             meta = json.loads(header) if header else {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError, OSError) as error:
+    except (SafetensorError, ValueError, OSError, RecursionError) as error:
         raise InputError(f"{path} ({error})", "a whole generator file", todo) from None
     if not isinstance(meta, dict) or "generator" not in meta:
         raise InputError(str(path), "a generator file written by swell", todo)
+    options = meta["options"] if isinstance(meta.get("options"), dict) else {}
+    for name, most in MOST.items():
+        if isinstance(size := options.get(name), (int, float)) and size > most:
+            raise InputError(f"{path} ({name} {size})", f"{most:,} at most", todo)
     return tensors, meta

@@ -41,9 +41,9 @@ class Options:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "depth", "outputs"):
-            if getattr(self, name) < 1:
-                raise InputError(f"backbone_options: {name} {getattr(self, name)}", "at least 1")
+        for name, most in (("hidden", 10**6), ("depth", 256), ("outputs", 10**6)):
+            if not 1 <= getattr(self, name) <= most:
+                raise InputError(f"backbone_options: {name} {getattr(self, name)}", f"a number from 1 to {most:,}")
         if self.norm not in NORMS:
             raise InputError(f"backbone_options: norm {self.norm!r}", ", ".join(NORMS), suggest(self.norm, NORMS))
         if not 0 <= self.dropout < 1:

@@ -27,16 +27,18 @@ def run_commands(run: Run, evaluation: Mapping[str, Any] | None = None) -> list[
 
 
 def _pretraining(run: Run) -> tuple[str, str]:
-    recipe, told = run.path / "recipe.toml", run.provenance
+    recipe, told, method = run.path / "recipe.toml", run.provenance, run.recipe.method
     origin = str(told.get("real", {}).get("origin", ""))
     same = "The same data, recipe, machine and versions give the same weights."
     made = told.get("generated", {})
     if not nameable(origin):
         print_ = run.data_fingerprints.get("real", "unknown")
         inflate = ", inflate=generated" if made else ""
-        code = f"swell.pretrain(data{inflate}, recipe={str(recipe)!r}, out={f'{run.path}-again'!r})"
+        own = f", method={method!r}" if ".py:" in method else ""
+        code = f"swell.pretrain(data{inflate}, recipe={str(recipe)!r}{own}, out={f'{run.path}-again'!r})"
         return f"To train it again, in Python, with data whose fingerprint is {print_}. {same}", code
     words = ["swell", "pretrain", origin.removesuffix(":train"), "--recipe", str(recipe), "--out", f"{run.path}-again"]
+    words += ["--method", method] if ".py:" in method else []  # code runs only where somebody names it
     if made:
         words += ["--inflate", str(made.get("origin", ""))]
         words += ["--allow-label-leak"] * bool(made.get("labels_used"))

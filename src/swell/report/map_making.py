@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from swell.data.arrays import UNREADABLE
+from swell.data.arrays import UNREADABLE, refuse_bomb_in
 from swell.data.source import Source
 from swell.evaluation.clusters import assign
 from swell.files import write_bytes
@@ -136,6 +136,8 @@ def kept_map(folder: Path, name: str) -> Kept | None:
         return None
     try:
         with np.load(path, allow_pickle=False) as found:
+            for key in found.files:
+                refuse_bomb_in(found.zip, key)
             arrays = {key: found[key] for key in found.files}
         if str(arrays["format"]) != FORMAT:
             return None

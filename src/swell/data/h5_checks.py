@@ -1,0 +1,54 @@
+"""What is looked at in an HDF5 file before its library may read it: links to other files, and heaps without an end."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from pathlib import Path
+from typing import Any
+
+__all__ = ["refuse_endless_heaps", "refuse_links"]
+
+_MAGIC, _HEAD, _OBJECT = b"GCOL\1", 16, 16  # of a heap of version 1; bytes of its header, and of an object's
+_LEAST = 4096  # bytes of a heap
+
+
+def refuse_links(file: Any) -> None:
+    """Raises ValueError for a link to another file, which reading, and even more so writing, would follow."""
+    from h5py import h5l
+
+    out: list[bytes] = []
+
+    def look(name: bytes, info: Any) -> None:  # which may not raise
+        if info.type not in (h5l.TYPE_HARD, h5l.TYPE_SOFT):
+            out.append(name)
+
+    file.id.links.visit(look, info=True)
+    if out:
+        raise ValueError(f"{out[0].decode('utf-8', 'replace')} is a link to another file")
+
+
+def refuse_endless_heaps(path: Path) -> None:
+    """Raises ValueError where words lie in a heap that leads back into itself: the library would go round for ever.
+
+    A global heap is a header (magic, version, 3 bytes, size) and objects (number, references, 4 bytes, size) to its
+    end; object 0 is the free room, whose size counts its own header. The library adds up these sizes as they are.
+    Source: HDF5 File Format Specification 3.0, III.E.
+    """
+    with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as whole:
+        at = whole.find(_MAGIC)
+        while at >= 0:
+            size = int.from_bytes(whole[at + 8 : at + _HEAD], "little")
+            if _LEAST <= size <= len(whole) - at:  # any other is refused by the library, or is none
+                _walk(whole, at, at + size)
+            at = whole.find(_MAGIC, at + 1)
+
+
+def _walk(whole: mmap.mmap, start: int, stop: int) -> None:
+    at = start + _HEAD
+    while stop - at >= _OBJECT:
+        number, size = struct.unpack_from("<H6xQ", whole, at)
+        step = _OBJECT + -(-size // 8) * 8 if number else size
+        if not 0 < step <= stop - at:
+            raise ValueError(f"a heap of words at byte {start:,} that leads out of itself")
+        at += step
