@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import hashlib
 import json
 import os
+import re
 import shutil
+import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator
@@ -18,6 +21,12 @@ from safetensors import SafetensorError
 
 from swell.errors import InputError
 
+if os.name == "posix":
+    import fcntl
+
+_LONGEST_TOML, _PARTS = 1 << 22, 32
+_PART = r"(?:\.[ \t]*+(?:[\w-]++|\"[^\"\n]*+\"|'[^'\n]*+')[ \t]*+)"
+_DEEP = re.compile(f"{_PART}{{{_PARTS}}}")
 _USER_SIDE = {
     errno.ENOSPC,
     errno.EDQUOT,
@@ -144,7 +153,12 @@ def read_json(path: Path | str) -> Any:
 def read_toml(path: Path | str) -> dict[str, Any]:
     """Raises InputError when the file is missing or is not TOML."""
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        if len(text) > _LONGEST_TOML or _DEEP.search(text):  # over a name of n parts the parser takes n cubed steps
+            raise InputError(str(path), f"up to {_LONGEST_TOML >> 20} MiB and names of up to {_PARTS} parts")
+        return tomllib.loads(text)
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(str(path), "a recipe file that exists", "see `swell recipes`") from None
     except (ValueError, OSError, RecursionError) as error:
@@ -177,9 +191,49 @@ def new_folder(out: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def locked(handle: int) -> bool:
+    """Whether the open file `handle` is this process's alone; the kernel's lock, which ends with the process however
+    that ends. True too where there are no locks: on Windows and on some file systems."""
+    if os.name != "posix":
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+@contextlib.contextmanager
+def sole(out: Path) -> Iterator[None]:
+    """Make the folder `out` and be the only process that writes it, until the block ends or the process does.
+
+    Raises:
+        InputError: when another process is doing so.
+    """
+    with new_folders(out):
+        with told_as_input_error(out):
+            handle = os.open(out, os.O_RDONLY) if os.name == "posix" else -1
+        try:
+            if not locked(handle):
+                given = f"--out {out} (another process is writing there)"
+                raise InputError(given, "a folder of its own", "wait for it or choose another --out")
+            yield
+        finally:
+            if handle >= 0:
+                os.close(handle)
+
+
 def swap_in(made: Path, out: Path, old: Path) -> None:
-    """Rename the finished folder `made` to `out`; what `out` held before goes to `old`, and back where that fails."""
+    """Rename the finished folder `made` to `out`; what `out` held before goes to `old`, and back where that fails.
+
+    On Linux in one step, so that a kill finds one of the two at `out`; else there is a moment when it finds none.
+    """
     with told_as_input_error(out):
+        if out.exists() and _exchanged(made, out):
+            made.replace(old)
+            return
         if out.exists():
             out.replace(old)
         try:
@@ -188,3 +242,15 @@ def swap_in(made: Path, out: Path, old: Path) -> None:
             if old.exists() and not out.exists():
                 old.replace(out)
             raise
+
+
+def _exchanged(a: Path, b: Path) -> bool:
+    """Whether the names of two folders were exchanged; not every kernel and file system can."""
+    if sys.platform != "linux":
+        return False
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except AttributeError:  # a C library that does not know the call
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return bool(rename(here, os.fsencode(a), here, os.fsencode(b), exchange) == 0)

@@ -24,7 +24,7 @@ from swell.methods import METHODS, Method, make_method
 from swell.model import Model
 from swell.nets.encoder import Encoder, EncoderConfig
 from swell.recipes import Recipe, read_recipe
-from swell.training.folder import PREPARATION, read_metrics
+from swell.training.folder import PREPARATION, claimed, read_metrics
 from swell.views.plan import ViewGroup
 
 
@@ -47,6 +47,9 @@ class Run(Model):
         self.encoder = load_encoder(self.path).to(pick_device(device))
         kept = self.path / PREPARATION
         self.preparation = Preparation.load(kept) if os.path.isfile(kept) else None  # of images there is none
+        if self.preparation is None and self.encoder.takes_vectors and "preparation" in self.provenance.get("real", {}):
+            todo = "copy it back, or repeat the run"
+            raise InputError(f"{kept} (missing)", "how the vectors it was trained on were prepared", todo)
 
     @property
     def recipe(self) -> Recipe:
@@ -169,12 +172,13 @@ class Run(Model):
         `swell.evaluation.finetune`.
 
         Raises:
-            InputError: data, labels or settings that do not fit.
+            InputError: data, labels or settings that do not fit; another process at work in the run's folder.
         """
         from swell.evaluating import evaluate
 
         options = {name: value for name, value in locals().items() if name not in ("self", "evaluate")}
-        return evaluate(self, **options)
+        with claimed(self.path):
+            return evaluate(self, **options)
 
 
 def labels_fingerprint(*sources: Source) -> str:

@@ -15,6 +15,7 @@ from swell.data.source import Source
 from swell.errors import InputError
 from swell.evaluation.during import watch
 from swell.evaluation.label_free import label_free
+from swell.files import sole
 from swell.generators.outside import refuse_label_leak
 from swell.generators.positives import read_manifest
 from swell.ledger import Ledger
@@ -352,6 +353,8 @@ def compare(
     refuse_to_replace(Path(out), force)
     several = [runs] if isinstance(runs, (str, Path)) else runs
     paths = [run.path if isinstance(run, Run) else run for run in several]
-    result = compare_runs(paths, by=by, budget=budget, across_data=across_data)
-    write_comparison(Path(out), result)
+    with sole(Path(out)):
+        refuse_to_replace(Path(out), force)  # once more: another process may have just finished there
+        result = compare_runs(paths, by=by, budget=budget, across_data=across_data)
+        write_comparison(Path(out), result)
     return result

@@ -7,7 +7,6 @@ until the next look.
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ ENDED = ("finished", "stopped", "crashed")
 SILENT = 90.0  # seconds without a sign of life after which a run that nobody is seen to train is given up
 WHOLE = 1 << 20  # bytes of a log that are read in full; of a longer one samples and the end
 TAIL = 1 << 16
+MOST = 1e300  # a number beyond it, which a file may hold, is none of a run's
 SAMPLES = 128  # lines of a long log
 DEPTH = 4  # folders deep that runs are looked for: a suite's are three deep
 OF_A_RUN = ("snapshots", "tensorboard", "wandb", "mlflow", "generated")  # folders in RUN with no runs in them
@@ -139,7 +139,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _number(told: dict[str, Any], name: str) -> float | None:
     value = told.get(name)
-    known = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    known = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < MOST
     return value if known else None
 
 
@@ -155,7 +155,7 @@ def _unfinished(run: Path, live: dict[str, Any], begun: bool) -> tuple[str, str]
     if live.get("state") in ("stopped", "crashed"):
         return str(live["state"]), str(live.get("why", ""))
     heard = _last_written(run)
-    silence = time.time() - heard
+    silence = abs(time.time() - heard)  # a file of the future, written before the clock was set back, is no sign either
     if silence < SILENT:
         return at_work, ""
     if live:
@@ -214,7 +214,7 @@ def _phase(run: Path, tables: list[Any]) -> dict[str, Any]:
     except OSError:
         told = []
     done = {line["phase"] for line in told if isinstance(line.get("phase"), int) and not line.get("rolled_back")}
-    now = min(max(done, default=0) + 1, len(tables))
+    now = min(max({0, *done}) + 1, len(tables))
     trains = [table.get("trains") if isinstance(table, dict) else None for table in tables]
     ahead = "generator" in trains[now - 1 :]
     return {"phase": now, "phases": len(tables), "trains": trains[now - 1], "generators_ahead": ahead}

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import load_file
 
 from swell.adaptive.amount import Amount, enough, most_samples
 from swell.adaptive.divergence import Divergence, divergence
@@ -26,6 +25,7 @@ from swell.generators.generate import generate
 from swell.generators.neighbours import exact_copies
 from swell.generators.quality import POOR
 from swell.generators.reference import Reference as Judge
+from swell.generators.work import read_piece
 from swell.ledger import Cost, Ledger, timed
 from swell.views.plan import ViewPlan
 
@@ -90,7 +90,7 @@ def make_samples(
 
 def judge_of(gen: Path) -> Judge:
     """The reference encoder of a GEN folder, which has seen real samples only."""
-    return Judge.from_tensors(load_file(gen / "reference.safetensors"))
+    return Judge.from_tensors(read_piece(gen / "reference.safetensors"))
 
 
 def priors_of(

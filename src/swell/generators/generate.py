@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any, cast, get_args, get_type_hints
 
 import numpy as np
-import torch
-from safetensors.torch import load_file, save_file
 
 from swell.console import Progress, duration, say
 from swell.data.gen import (
@@ -39,7 +37,7 @@ from swell.generators.quality import MOST_FRECHET, judge
 from swell.generators.reference import Reference
 from swell.generators.registry import check_fit_samples, split_held_out
 from swell.generators.stored import Ready, stored_count
-from swell.generators.work import LOOK_AGAIN, Work, share_of_work
+from swell.generators.work import LOOK_AGAIN, Work, read_piece, share_of_work, write_piece
 from swell.ledger import Cost, Ledger, timed
 
 
@@ -104,6 +102,7 @@ def generate(
     )
     work = Work(out, settings)
     if work.is_done and not force:
+        work.tidy()
         say(f"{out} already holds these samples; --force makes them again")
         return out
     if force or not work.seed_from_finished():
@@ -145,6 +144,7 @@ class _Making:
         )
         self.files = [shard_name(k) for k in range(math.ceil(self.count / SHARD_SIZE))]
         self._reference: Reference | None = None
+        self._whole: set[int] = set()  # shards that were read and are what their rows say
 
     def train(self, untrained: Generator, steps: int | None, seconds: float | None) -> None:
         """Leaves `generator.safetensors`, and its cost and history in `generator.json`."""
@@ -184,10 +184,10 @@ class _Making:
 
             def fit(path: Path) -> None:
                 found.append(Reference.fit(self.train_set, self.seed, device=self.device, quiet=self.quiet))
-                save_tensors(found[0].to_tensors(), path)
+                write_piece(found[0].to_tensors(), path)
 
             file = self.work.once("reference.safetensors", fit)
-            self._reference = found[0] if found else Reference.from_tensors(load_file(file), self.device)
+            self._reference = found[0] if found else Reference.from_tensors(read_piece(file), self.device)
         return self._reference
 
     def filter(self) -> Filter | None:
@@ -199,10 +199,10 @@ class _Making:
             enough = stored_count(self.model) or MOST_FRECHET  # not `count`: more samples must find the same filter
             first = self.model.sample(min(enough, MOST_FRECHET), self.seed, 0, quiet=self.quiet)
             made = Filter.fit(first, self.train_set, self.held_out, share, self.reference, self.seed)
-            save_tensors(made.to_tensors(), path)
+            write_piece(made.to_tensors(), path)
 
         file = self.work.once("filter.safetensors", fit)
-        return Filter.from_tensors(load_file(file), self.reference.device)
+        return Filter.from_tensors(read_piece(file), self.reference.device)
 
     def drawn(self, k: int) -> int:
         """How many samples shard k stands for, before any filter."""
@@ -214,7 +214,13 @@ class _Making:
         if not file.exists() or not (self.work.folder / self.files[k]).exists():
             return None
         row: dict[str, Any] = read_json(file)
-        return row if row["drawn"] == self.drawn(k) else None
+        if row["drawn"] != self.drawn(k):
+            return None
+        if k not in self._whole:  # once: an earlier process's may have been cut short since
+            if sha256_of(self.work.folder / self.files[k]) != row["sha256"]:
+                return None
+            self._whole.add(k)
+        return row
 
     def shards(self) -> None:
         """Make what is missing, beginning at a place of this process's own."""
@@ -281,7 +287,11 @@ class _Making:
         ledger = Ledger()
         for row in rows:
             ledger.sampling.add(Cost(**row["cost"]))
-        training = read_json(folder / "generator.json") if (folder / "generator.json").exists() else {}
+        told = folder / "generator.json"
+        if not told.exists() and (folder / "generator.safetensors").exists():
+            todo = "delete generator.safetensors beside it to train again"
+            raise InputError(f"{told} (missing)", "what the training cost", todo)
+        training = read_json(told) if told.exists() else {}
         ledger.generator_training.add(Cost(**training.get("cost", {})))
         generated = first_samples(folder, rows, MOST_FRECHET)
         with timed(ledger.evaluation):
@@ -313,10 +323,6 @@ class _Making:
             provenance=self.provenance,
         )
         self.work.finish()
-
-
-def save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
 
 
 def first_samples(folder: Path, rows: list[dict[str, Any]], count: int) -> np.ndarray:

@@ -16,15 +16,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
 from swell.console import say
 from swell.data.gen import is_gen, read_manifest
 from swell.errors import InputError
-from swell.files import atomic_path, read_json, swap_in, told_as_input_error, write_json
-
-try:
-    import fcntl
-except ImportError:  # Windows: no locks, see above
-    fcntl = None  # type: ignore[assignment]
+from swell.files import atomic_path, locked, read_json, swap_in, told_as_input_error, write_json
 
 LOOK_AGAIN = 0.5  # seconds between looks at what another process is making
 
@@ -40,7 +39,7 @@ class Work:
         """Begin, or go on with what is there. Raises InputError where that has other settings, unless `force` clears
         it away.
         """
-        file = self.folder / "settings.json"
+        file = self.folder / SETTINGS
         with told_as_input_error(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         if file.exists() and not _alike(read_json(file), self.settings):
@@ -50,16 +49,41 @@ class Work:
                     "the settings they were begun with",
                     "finish those, choose another --out, or --force to throw them away",
                 )
-            shutil.rmtree(self.folder)
-            self.folder.mkdir()
+            self._throw_away()
+        if self._is_earlier():
+            self._throw_away()
         if not file.exists():
             write_json(file, self.settings)
+
+    def _is_earlier(self) -> bool:
+        """Whether the folder is what OUT held before, and a kill came between the exchange of the two and the end."""
+        return not (self.folder / SETTINGS).exists() and (self.folder / "manifest.json").exists()
+
+    def _throw_away(self) -> None:
+        """Clear the folder, by renaming it first: a kill must not leave pieces without the settings they are of."""
+        if self._shared():
+            todo = "wait for it, or choose another --out"
+            raise InputError(f"{self.folder} (another process is at work there)", "a folder of its own", todo)
+        away = self.folder.with_name(f".{self.folder.name}.old.tmp")
+        shutil.rmtree(away, ignore_errors=True)  # of a kill in just this place
+        with told_as_input_error(self.folder):
+            self.folder.replace(away)
+            self.folder.mkdir()
+        shutil.rmtree(away, ignore_errors=True)
+
+    def _shared(self) -> bool:
+        """Whether another process makes one of the pieces."""
+        for lock in self.folder.glob("*.lock"):
+            with self.claim(lock.name.removesuffix(".lock")) as mine:
+                if not mine:
+                    return True
+        return False
 
     @property
     def is_done(self) -> bool:
         """Whether OUT holds the samples already, perhaps because another process has finished them."""
         return (
-            not os.path.exists(self.folder)
+            (not os.path.exists(self.folder) or self._is_earlier())
             and is_gen(self.out)
             and read_manifest(self.out)["settings"] == self.settings
         )
@@ -70,9 +94,9 @@ class Work:
         while not path.exists():
             with self.claim(name) as mine:
                 if mine and not path.exists():
-                    with atomic_path(self.folder / f".made.{name}") as temporary:
+                    with atomic_path(self.folder / f"{_MADE}{name}") as temporary:
                         make(temporary)
-                    publish(self.folder / f".made.{name}", path)
+                    publish(self.folder / f"{_MADE}{name}", path)
                     break
             if not mine:
                 if not told:
@@ -93,18 +117,32 @@ class Work:
             yield False  # another process has just finished everything
             return
         try:
-            yield _locked(handle)
+            yield locked(handle)
         finally:
             os.close(handle)  # and with it the lock
 
     def finish(self) -> None:
-        """Turn the folder into OUT, in place of what OUT held before."""
-        for path in self.folder.iterdir():
-            if path.suffix in (".lock", ".tmp") or path.name in _SCAFFOLD or path.name.endswith(".row.json"):
-                path.unlink()
-        old = self.out.with_name(f".{self.out.name}.old.tmp")
-        swap_in(self.folder, self.out, old)
-        shutil.rmtree(old, ignore_errors=True)
+        """Turn the folder into OUT, in place of what OUT held before; what only the making needed goes afterwards, so
+        that a kill meets all of it or a finished OUT."""
+        if os.path.exists(self.out):
+            self.tidy()
+        swap_in(self.folder, self.out, self._old)
+        self.tidy()
+
+    @property
+    def _old(self) -> Path:
+        return self.out.with_name(f".{self.out.name}.old.tmp")
+
+    def tidy(self) -> None:
+        """Remove what making OUT, which is done, has left in it and, after a kill in the last moment, beside it."""
+        if self._is_earlier():
+            shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self._old, ignore_errors=True)
+        with suppress(OSError):  # a folder that is read-only by now
+            for path in self.out.iterdir():
+                ours = path.suffix in (".lock", ".tmp") or path.name in _SCAFFOLD or path.name.startswith(_MADE)
+                if ours or path.name.endswith(".row.json"):
+                    path.unlink(missing_ok=True)
 
     def abandon(self) -> None:
         """After a failure: take the folder away again where it holds nothing that took long to make and nobody else
@@ -112,10 +150,8 @@ class Work:
         """
         if not os.path.exists(self.folder):
             return
-        for lock in self.folder.glob("*.lock"):
-            with self.claim(lock.name.removesuffix(".lock")) as mine:
-                if not mine:
-                    return
+        if self._shared():
+            return
         valuable = any((self.folder / name).exists() for name in ("generator.safetensors", "training.pt"))
         if not valuable and not any(self.folder.glob("shard-*.npz")):
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -140,7 +176,22 @@ class Work:
 
 
 KEPT = ("generator.safetensors", "generator.json", "reference.safetensors", "filter.safetensors")
-_SCAFFOLD = ("settings.json", "training.pt")
+SETTINGS = "settings.json"
+_SCAFFOLD = (SETTINGS, "training.pt")
+_MADE = ".made."  # before the name of a piece that is whole but has not got its name yet
+
+
+def write_piece(tensors: dict[str, Tensor], path: Path) -> None:
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+
+
+def read_piece(path: Path) -> dict[str, Tensor]:
+    """The tensors of a piece. Raises InputError when it is missing or was cut short since it was made."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        todo = "delete it and give the same command again"
+        raise InputError(f"{path} ({error})", "the file as it was written", todo) from None
 
 
 def publish(made: Path, path: Path) -> None:
@@ -157,18 +208,6 @@ def publish(made: Path, path: Path) -> None:
 def _alike(a: dict[str, Any], b: dict[str, Any]) -> bool:
     """Equal but for the number of samples: the same generator, seed and shards."""
     return {k: v for k, v in a.items() if k != "count"} == {k: v for k, v in b.items() if k != "count"}
-
-
-def _locked(handle: int) -> bool:
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return True
-    return True
 
 
 def share_of_work() -> tuple[int, int]:

@@ -8,21 +8,20 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import tomli_w
 
+from swell.console import warn
 from swell.data.packed import PackedImages
 from swell.data.source import Source
 from swell.errors import InputError
-from swell.files import new_folders, read_json_lines, told_as_input_error, write_text
+from swell.files import locked, new_folders, read_json, read_json_lines, told_as_input_error, write_text
 from swell.recipes import Recipe, differences, read_recipe
-
-if os.name == "posix":
-    import fcntl
 
 PREPARATION = "preparation.safetensors"  # of vectors
 STABLE = "stable.pt"  # of a run that decays at its end: the checkpoint from before, to go on from to a larger budget
+_REPLACED = "replaced by the next: "
 SEARCHED = ("adapt", "generated")  # folders in RUN that `swell adapt` made before it: no part of the run itself
 
 
@@ -33,15 +32,17 @@ def claimed(out: Path, fresh: bool = False) -> Iterator[None]:
     A `fresh` run that fails on the user's input before its first checkpoint leaves nothing behind.
 
     Raises:
-        InputError: when another process is training there, or the folder cannot be written.
+        InputError: when another process is at work there, or the folder cannot be written.
     """
     with new_folders(out):
         with told_as_input_error(out):
             lock = (out / ".lock").open("w")
         with lock:
-            _lock(lock, out)
+            if not locked(lock.fileno()):
+                given = f"{out} (another process is at work there)"
+                raise InputError(given, "a folder of its own", "wait for it or choose another --out")
             for left in out.glob(".*.tmp"):  # of a process that was killed while it wrote; nobody else writes here now
-                left.unlink()
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
             try:
                 yield
             except InputError:
@@ -50,19 +51,6 @@ def claimed(out: Path, fresh: bool = False) -> Iterator[None]:
                         if path.name not in SEARCHED:
                             shutil.rmtree(path) if path.is_dir() else path.unlink()
                 raise
-
-
-def _lock(file: IO[str], out: Path) -> None:
-    if os.name != "posix":
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise InputError(
-            f"--out {out} (another process is training there)",
-            "a folder of its own",
-            "wait for it or choose another --out",
-        ) from None
 
 
 def open_folder(out: Path, recipe: Recipe, fingerprints: dict[str, str], resume: bool) -> bool:
@@ -107,9 +95,40 @@ def open_folder(out: Path, recipe: Recipe, fingerprints: dict[str, str], resume:
 
 
 def write_recipe(out: Path, recipe: Recipe, data: dict[str, str], sources: dict[str, Source]) -> None:
-    """`recipe.toml`: the resolved recipe; fingerprints in [data], the origin of the sources in [provenance]."""
+    """`recipe.toml`: the resolved recipe; fingerprints in [data], the origin of the sources in [provenance], where
+    vectors also name their preparation, so that nobody does without it."""
     provenance = {name: source.provenance.to_dict() for name, source in sources.items()}
+    if prepared := sources["real"].preparation:
+        provenance["real"]["preparation"] = prepared.fingerprint
     write_text(out / "recipe.toml", tomli_w.dumps({**recipe.to_dict(), "data": data, "provenance": provenance}))
+
+
+def has_provenance(out: Path, sources: dict[str, Source]) -> bool:
+    """Whether `recipe.toml` tells all of where the sources come from; its end may have been cut off."""
+    told = read_recipe(out / "recipe.toml")[2]
+    return all(told.get(name, {}).keys() >= source.provenance.to_dict().keys() for name, source in sources.items())
+
+
+def write_log(out: Path, real: Source) -> None:
+    """`run.log`: what the samples are, and which files were left out; what `note_replaced` has added is kept."""
+    path = out / "run.log"
+    held = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    lines = [
+        f"{len(real)} samples of shape {list(real.shape)} from {real.provenance.origin}",
+        *([] if real.preparation is None else [f"prepared as {real.preparation.describe()}"]),
+        *(f"skipped {name}" for name in real.skipped),
+    ]
+    if held[: len(lines)] != lines:  # new, or cut short
+        write_text(path, "".join(f"{line}\n" for line in [*lines, *(x for x in held if x.startswith(_REPLACED))]))
+
+
+def is_json(path: Path) -> bool:
+    """Whether the file is there and was not cut short."""
+    try:
+        read_json(path)
+    except InputError:
+        return False
+    return True
 
 
 def note_replaced(out: Path, real: Source) -> None:
@@ -118,16 +137,20 @@ def note_replaced(out: Path, real: Source) -> None:
     if known:
         log = out / "run.log"
         before = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-        lines = [f"replaced by the next: {line}" for line in known]
+        lines = [f"{_REPLACED}{line}" for line in known]
         if new := [line for line in lines if line not in before]:
             write_text(log, "".join(f"{line}\n" for line in [*before, *new]))
 
 
 class Metrics:
-    """`metrics.jsonl`: one line a logged step. A resumed run first drops the lines after its checkpoint."""
+    """`metrics.jsonl`: one line a logged step. A resumed run first drops the lines after its checkpoint, which knows
+    how many there were before; where some of these are gone, it says so."""
 
-    def __init__(self, path: Path, keep_before: int) -> None:
+    def __init__(self, path: Path, keep_before: int, expected: int = 0) -> None:
         kept = [record for record in read_metrics(path.parent) if record["step"] < keep_before]
+        if len(kept) < expected:
+            lost = f"{expected - len(kept)} of its {expected} lines before step {keep_before}"
+            warn(f"{path} has lost {lost}; the weights do not depend on it")
         write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
         with told_as_input_error(path):
             self._file = path.open("a", encoding="utf-8")

@@ -27,7 +27,7 @@ from swell.console import Progress, say, warn
 from swell.data.source import Source
 from swell.devices import pick_device
 from swell.errors import InputError
-from swell.files import write_bytes, write_json, write_text
+from swell.files import write_bytes, write_json
 from swell.generators.positives import cache_fingerprint
 from swell.ledger import Cost, Ledger, peak_memory
 from swell.ranks import ALONE, Ranks
@@ -36,7 +36,19 @@ from swell.training.allocator import memory_reused
 from swell.training.alternate import Position, Scores, Session, alternate, check_alternation
 from swell.training.build import build, resolve, steps_of
 from swell.training.distributed import check_shared, load_shared
-from swell.training.folder import PREPARATION, STABLE, Metrics, claimed, note_replaced, open_folder, write_recipe
+from swell.training.folder import (
+    PREPARATION,
+    STABLE,
+    Metrics,
+    claimed,
+    has_provenance,
+    is_json,
+    note_replaced,
+    open_folder,
+    write_log,
+    write_recipe,
+)
+from swell.training.live import FILE as LIVE
 from swell.training.live import Live
 from swell.training.loggers import Loggers, named_loggers
 from swell.training.machine import describe_machine, memory_told
@@ -63,6 +75,7 @@ class Operation:
     snapshots: tuple[float, ...] = ()  # shares of the budget at which the encoder is kept, in RUN/snapshots
     log_to: tuple[str, ...] = ()  # beside metrics.jsonl: tensorboard, wandb, mlflow
     ranks: Ranks = ALONE  # the processes that share it, of which the first alone writes
+    log_group: Path | None = None  # the folder of the search or suite that the run is of, to log it by
 
 
 def pretrain(
@@ -104,14 +117,19 @@ def pretrain(
     resuming = ranks.first and open_folder(out, recipe, fingerprints, op.resume)
     if any(ranks.any(resuming and (out / "encoder.safetensors").exists())):
         say(f"{out} is finished already")
+        if ranks.first and (out / LIVE).exists():  # killed after the last weights were written
+            with claimed(out):
+                (out / LIVE).unlink(missing_ok=True)
         return out
     work = f"batches of {recipe.batch_size:,} at width {recipe.width:g}"
     folder = claimed(out, fresh=not resuming) if ranks.first else nullcontext()
     with folder, Live(out, ranks.first) as live, memory_told(work), memory_reused():
-        if ranks.first and not resuming:
-            write_recipe(out, recipe, fingerprints, sources)
-            write_json(out / "environment.json", {**describe_machine(device), "processes": ranks.count})
-            _write_log(out, real)
+        if ranks.first:  # each where it is not whole: a kill may have come between them
+            if not resuming or not has_provenance(out, sources):
+                write_recipe(out, recipe, fingerprints, sources)
+            if not is_json(out / "environment.json"):
+                write_json(out / "environment.json", {**describe_machine(device), "processes": ranks.count})
+            write_log(out, real)
         if ranks.first and real.preparation is not None:
             real.preparation.save(out / PREPARATION)
         if recipe.phases and not op.quiet:
@@ -131,15 +149,6 @@ def _check_data(real: Source, generated: Source | None) -> None:
         )
 
 
-def _write_log(out: Path, real: Source) -> None:
-    lines = [
-        f"{len(real)} samples of shape {list(real.shape)} from {real.provenance.origin}",
-        *([] if real.preparation is None else [f"prepared as {real.preparation.describe()}"]),
-        *(f"skipped {name}" for name in real.skipped),
-    ]
-    write_text(out / "run.log", "\n".join(lines) + "\n")
-
-
 @dataclass
 class _State:
     """Where the run stands; together with weights and optimiser, the whole checkpoint."""
@@ -147,6 +156,7 @@ class _State:
     step: int = 0
     seconds: float = 0.0  # of training, over all its sessions
     step_cost: Cost = field(default_factory=Cost)  # FLOPs, forwards and pixels of one step, measured at the first
+    logged: int = 0  # lines of metrics.jsonl
     replaced: float = 0.0  # positives so far that came from elsewhere than the sample, in batches
     position: Position = field(default_factory=Position)  # among the phases of alternating training
 
@@ -200,12 +210,13 @@ def _train(
         return keep(out, op.snapshots if ranks.first else (), before, now, state.step, stepper.encoder, ledger)
 
     def train_to(share: float) -> None:
-        metrics = Metrics(out / "metrics.jsonl", keep_before=state.step) if ranks.first else None
+        metrics = Metrics(out / "metrics.jsonl", state.step, state.logged) if ranks.first else None
 
         def log(record: dict[str, Any]) -> None:
+            state.logged += 1
             if metrics is not None:
                 metrics.write(record)
-                loggers.log(record)
+                loggers.log({**record, "step": record["step"] + state.position.undone})  # they cannot go back
 
         try:
             with _interruptible(ranks.count == 1) as interrupted:
@@ -219,7 +230,8 @@ def _train(
     def go_back(path: Path) -> None:
         vars(state).update(vars(_restore(stepper, path)[0]))
 
-    with closing(stepper), Loggers(op.log_to if ranks.first else (), out, recipe.to_dict(), state.step) as loggers:
+    names, begin = op.log_to if ranks.first else (), state.step + state.position.undone
+    with closing(stepper), Loggers(names, out, recipe.to_dict(), begin, op.log_group) as loggers:
         if recipe.phases:
             alternate(Session(recipe, real, out, stepper, state, ledger, train_to, save, go_back, op.scores, op.quiet))
         else:
