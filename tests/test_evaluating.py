@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -122,6 +123,31 @@ def test_two_runs_are_compared_sample_by_sample(runs, files):
     runs[1].evaluate(b, baselines=False)
     with pytest.raises(InputError, match="evaluated with other train samples"):
         compare_predictions(runs[0].path, runs[1].path)
+
+
+@pytest.mark.parametrize("killed_in", ["write_json", "settle_predictions"])
+def test_one_that_is_killed_between_its_files_leaves_an_evaluation_with_its_predictions(
+    killed_in, runs, files, tmp_path, monkeypatch
+):
+    out = tmp_path / "run"
+    shutil.copytree(runs[0].path, out)
+    run, (a, b) = swell.load(out), (str(files / f"{name}.npz") for name in ("a", "b"))
+    run.evaluate(a, baselines=False)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(f"swell.evaluating.{killed_in}", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run.evaluate(b, baselines=False)
+    told = json.loads((out / "evaluation.json").read_text())
+    assert told["data"]["origin"] == (a if killed_in == "write_json" else b)
+    kept, about = read_predictions(out)
+    assert len(kept.truth) == told["n_test"]
+    assert about["test"] == told["data"]["test"]
+    run.evaluate(b, baselines=False)
+    assert not list(out.glob("predictions.new*"))
 
 
 def test_data_in_memory_and_built_in_sets(runs):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from swell.options import assignments
 from swell.recipes import Recipe, check_budget, composed
 from swell.run import Run
 from swell.training.folder import claimed
+from swell.training.loggers import named_loggers
 from swell.training.loop import Operation
 from swell.training.loop import pretrain as train
 
@@ -49,6 +50,7 @@ def adapt(
     device: str = "auto",
     resume: bool = False,
     checkpoint_seconds: float = 60.0,
+    log_to: str | Sequence[str] | None = None,
     allow_label_leak: bool = False,
     quiet: bool = False,
     report: bool = True,
@@ -65,6 +67,7 @@ def adapt(
         budget: what the search may cost beside generator and final run: "2x" is two final runs, "90m" 90 minutes.
         steps, epochs, minutes: of the final run.
         recipe: a name, a TOML file or a Recipe for all runs; its weight and strength do not count.
+        log_to: "tensorboard", "wandb", "mlflow" or several, of every run, the final one's with it.
         changes: fields of the recipe (batch_size=512).
 
     Raises:
@@ -88,7 +91,9 @@ def adapt(
     final = resolved(replace(base, weight=1.0, strength=1.0), real, device)
     known = {"device": device} if "device" in options_of(generator) else {}
     how = Inflating(generator, {**(generator_options or {}), **known}, generator_steps, generator_minutes, count)
-    operation = Operation(True, checkpoint_seconds, device, quiet, label_free)
+    operation = Operation(
+        True, checkpoint_seconds, device, quiet, label_free, log_to=named_loggers(log_to), log_group=out
+    )
     settings = {
         "data": real.fingerprint,
         "recipe": final.to_dict(),

@@ -20,7 +20,7 @@ from swell.evaluation.evaluate import Extras, evaluate_baselines, judge_encoder,
 from swell.evaluation.few_labels import parse_budgets
 from swell.evaluation.finetune import Settings, judge_finetune
 from swell.evaluation.finetune import finetune as finetune_of
-from swell.evaluation.predictions import FILE, Predictions, write_predictions
+from swell.evaluation.predictions import Predictions, settle_predictions, write_predictions
 from swell.evaluation.probe import FittedProbe
 from swell.evaluation.protocol import told
 from swell.files import write_json
@@ -142,10 +142,9 @@ def _stored(
     result["protocol"] = told(result, options)
     if sets:
         result["predictions"] = write_predictions(run.path, sets)
-    else:
-        (run.path / FILE).unlink(missing_ok=True)  # of an earlier evaluation
     result["ledger"] = ledger.to_dict()
     write_json(run.path / "evaluation.json", result)
+    settle_predictions(run.path)
     write_json(run.path / "ledger.json", ledger.to_dict())
     write_run_report(run, held, result, train.unlabelled(), _generated(run), pictures)
     return result

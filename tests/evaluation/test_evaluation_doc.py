@@ -1,6 +1,5 @@
-"""docs/evaluation.md is true: its code runs, its settings are the modules', its keys are those of the file."""
+"""docs/evaluation.md is true: its settings are the modules'. That its code runs is for tests/test_tutorial.py."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -8,17 +7,6 @@ import pytest
 from swell.evaluation import bag, calibration, corruptions, few_labels, intervals, ood, probe, protocol, retrieval
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
-
-
-def test_the_code_runs_in_its_order(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    known: dict[str, object] = {}
-    for code in re.findall(r"^```python\n(.*?)^```$", TEXT, re.M | re.S):
-        exec(compile(code, "evaluation.md", "exec"), known)
-    found, told = known["found"], known["told"]
-    keys = set(re.findall(r"^\| `(\w+)` \|", TEXT, re.M))
-    assert {*found} >= keys - {"corruptions", "bag_of_features", "dense", "finetune"}
-    assert told["n"] == found["n_test"]
 
 
 @pytest.mark.parametrize(

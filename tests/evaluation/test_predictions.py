@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from swell.errors import InputError
-from swell.evaluation.predictions import FILE, Predictions, read_predictions, write_predictions
+from swell.evaluation.predictions import (
+    FILE,
+    PENDING,
+    Predictions,
+    read_predictions,
+    settle_predictions,
+    write_predictions,
+)
 
 ABOUT = {"train": "t1", "test": "t2", "labels": "l1", "origin": "not kept"}
 
@@ -26,6 +33,7 @@ def some(n=50, labels=(0, 3, 700)):
 def stored(folder, sets):
     told = write_predictions(folder, sets)
     (folder / "evaluation.json").write_text(json.dumps({"predictions": told}))
+    settle_predictions(folder)
 
 
 def test_every_set_comes_back(tmp_path):
@@ -56,11 +64,12 @@ def test_a_missing_a_newer_and_a_damaged_file_are_refused(tmp_path):
         read_predictions(tmp_path)
     stored(tmp_path, {"probe": (some(), ABOUT)})
     content = (tmp_path / FILE).read_bytes()
-    write_predictions(tmp_path, {"probe": (some(49), ABOUT)})  # an evaluation that was interrupted before its end
+    (tmp_path / FILE).write_bytes(b"of another")
     with pytest.raises(InputError, match="another evaluation"):
         read_predictions(tmp_path)
     for damaged in (content[: len(content) // 2], b"", content[:-200] + b"x" * 200):
-        told = write_predictions(tmp_path, {"probe": (some(), ABOUT)})
+        stored(tmp_path, {"probe": (some(), ABOUT)})
+        told = json.loads((tmp_path / "evaluation.json").read_text())["predictions"]
         (tmp_path / FILE).write_bytes(damaged)
         from swell.files import sha256_of
 
@@ -68,3 +77,28 @@ def test_a_missing_a_newer_and_a_damaged_file_are_refused(tmp_path):
         (tmp_path / "evaluation.json").write_text(json.dumps({"predictions": told}))
         with pytest.raises(InputError, match="predictions swell wrote"):
             read_predictions(tmp_path)
+
+
+def test_at_every_moment_of_another_evaluation_the_one_that_is_told_of_is_there(tmp_path):
+    """As where the process is killed there."""
+
+    def count():
+        return len(read_predictions(tmp_path)[0].truth)
+
+    stored(tmp_path, {"probe": (some(50), ABOUT)})
+    told = write_predictions(tmp_path, {"probe": (some(30), ABOUT)})
+    assert count() == 50  # and evaluation.json is the old one
+    (tmp_path / "evaluation.json").write_text(json.dumps({"predictions": told}))
+    assert count() == 30
+    settle_predictions(tmp_path)
+    assert count() == 30
+    assert {path.name for path in tmp_path.iterdir()} == {"evaluation.json", FILE}
+    write_predictions(tmp_path, {"probe": (some(20), ABOUT)})  # killed here, and evaluated again
+    told = write_predictions(tmp_path, {"probe": (some(10), ABOUT)})
+    (tmp_path / "evaluation.json").write_text(json.dumps({"predictions": told}))
+    (tmp_path / FILE).unlink()  # as where the first evaluation of all is killed before the end
+    assert count() == 10
+    assert (tmp_path / PENDING).exists()
+    (tmp_path / "evaluation.json").write_text(json.dumps({}))  # one without predictions
+    settle_predictions(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"evaluation.json"}

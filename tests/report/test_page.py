@@ -266,3 +266,9 @@ def test_a_place_that_cannot_be_written_is_told_in_one_line(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="cannot write"):
         write_report(tmp_path / "file" / "report.html", Page("t"))
+
+
+def test_words_between_backticks_are_code_and_nothing_else_is():
+    html = render(Page("t", verdict="Try `swell evaluate <b>`.", notices=["`a` & <i>"], facts=[("x", "y")]))
+    assert "Try <code>swell evaluate &lt;b&gt;</code>." in html
+    assert "<li><code>a</code> &amp; &lt;i&gt;</li>" in html

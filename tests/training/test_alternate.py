@@ -16,6 +16,7 @@ from swell.run import Run
 from swell.training import alternate, loop
 from swell.training.build import build, resolve
 from swell.training.folder import read_metrics
+from swell.training.loggers import LOGGERS
 from swell.training.loop import Operation, pretrain
 from swell.training.phases import read_phase_log
 from swell.training.stability import feature_spread
@@ -226,7 +227,18 @@ def test_a_collapse_is_gone_back_from(tmp_path, cells, short, capsys, monkeypatc
         steps=None, phases=phases, generator_positives="zeros", generator_options={},
         views=ViewPlan((VectorGroup(count=2),)),
     )  # fmt: skip
-    out = pretrain(recipe, cells, tmp_path / "run", None, QUIET)
+    heard = []
+
+    class Notes:
+        def __init__(self, out, settings, ids, step, group): ...
+
+        def log(self, step, values):
+            heard.append((step, values["loss"]))
+
+        def close(self, ending): ...
+
+    monkeypatch.setitem(LOGGERS, "json", Notes)  # a package that is there
+    out = pretrain(recipe, cells, tmp_path / "run", None, replace(QUIET, log_to=("json",)))
     lines = read_phase_log(out)
     assert [(line["phase"], line["attempt"]) for line in lines] == [(1, 1), (2, 1), (3, 1), (3, 2), (4, 1)]
     lost, again = lines[2], lines[3]
@@ -239,6 +251,8 @@ def test_a_collapse_is_gone_back_from(tmp_path, cells, short, capsys, monkeypatc
     run = Run(out)
     assert [m["step"] for m in run.metrics] == list(range(75))  # those of the lost attempt are gone
     assert run.ledger.pretraining.samples_real == (75 + 60) * 16  # but paid for
+    assert [step for step, _ in heard] == list(range(75 + 60))  # and loggers, which cannot go back, heard both
+    assert [loss for _, loss in heard[10 + 60 :]] == [m["loss"] for m in run.metrics[10:]]
     assert feature_spread(torch.from_numpy(run.encode(cells.samples))) > 2 * lost["spread"]
     kept = pretrain(replace(recipe, roll_back=False), cells, tmp_path / "kept", None, QUIET)
     assert [line["attempt"] for line in read_phase_log(kept)] == [1, 1, 1, 1]

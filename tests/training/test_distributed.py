@@ -2,8 +2,6 @@
 
 import json
 import os
-import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -11,7 +9,6 @@ import sys
 import time
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +17,7 @@ import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 
 from swell.checkpoint import load_checkpoint
-from swell.cli import main, parse
+from swell.cli import main
 from swell.data.source import Provenance, Source
 from swell.errors import InputError
 from swell.methods import METHODS
@@ -242,26 +239,6 @@ def shell(tmp_path, monkeypatch):
 def ours(stderr):
     """The lines that are not torchrun's."""
     return [line for line in stderr.splitlines() if line.startswith(("swell:", "warning:"))]
-
-
-def test_the_document_is_true(shell, tmp_path):
-    """docs/clusters.md: its first command and its Python run as they stand; of the others, what is swell's parses."""
-    text = (Path(__file__).resolve().parents[2] / "docs" / "clusters.md").read_text(encoding="utf-8")
-    first = re.search(r"^    torchrun (.*)$", text, re.M)[1]
-    done = shell([sys.executable, "-m", "torch.distributed.run", *shlex.split(first), "--json"])
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)  # one object, of one run
-    assert told["ledger"]["pretraining"]["samples_real"] == 30 * 64
-    assert (tmp_path / told["out"] / "report.html").exists()
-    assert ours(done.stderr) == []
-    (tmp_path / "own.py").write_text(re.search(r"^```python\n(.*?)^```$", text, re.M | re.S)[1])
-    done = shell([sys.executable, "own.py"])
-    assert done.returncode == 0, done.stderr
-    commands = re.findall(r"swell (pretrain|generate) ([^\n\"'`.]*)", text.replace("\\\n", " "))
-    assert len(commands) >= 6
-    for verb, words in commands:
-        if "--out" in words:
-            parse([verb, *words.replace("$SLURM_ARRAY_TASK_ID", "0").split()])
 
 
 @pytest.mark.parametrize("rank", [0, 1])

@@ -128,7 +128,7 @@ def test_one_that_breaks_is_dropped_with_one_line(real, tiny, tmp_path, monkeypa
     heard = []
 
     class Breaks:
-        def __init__(self, out, settings, ids, step):
+        def __init__(self, out, settings, ids, step, group):
             assert settings["batch_size"] == 16
 
         def log(self, step, values):
@@ -153,7 +153,7 @@ def test_one_that_breaks_is_dropped_with_one_line(real, tiny, tmp_path, monkeypa
 
 def test_one_that_does_not_start_stops_a_new_run_but_not_a_resumed_one(tmp_path, monkeypatch, capsys):
     class Refuses:
-        def __init__(self, out, settings, ids, step):
+        def __init__(self, out, settings, ids, step, group):
             raise PermissionError("who are you?")
 
     monkeypatch.setitem(LOGGERS, "json", Refuses)
@@ -171,7 +171,7 @@ def test_they_are_told_how_it_ended_and_finite_numbers_only(error, ending, tmp_p
     told = []
 
     class Notes:
-        def __init__(self, out, settings, ids, step): ...
+        def __init__(self, out, settings, ids, step, group): ...
 
         def log(self, step, values):
             told.append((step, values))
@@ -184,6 +184,29 @@ def test_they_are_told_how_it_ended_and_finite_numbers_only(error, ending, tmp_p
         all_of_them.log({"step": 4, "loss": 2, "odd": float("nan"), "words": "x"})
     all_of_them.__exit__(type(error), error, None)
     assert told == [(4, {"loss": 2.0}), "finished", ending]
+
+
+def test_runs_of_a_search_or_suite_are_named_by_their_place_and_held_together(tmp_path):
+    need("wandb")
+    need("mlflow")
+    from mlflow.tracking import MlflowClient
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    for place in ("runs/strong/0", "."):
+        out = tmp_path / "suite" / place
+        out.mkdir(parents=True, exist_ok=True)
+        with Loggers(("wandb", "mlflow"), out, {}, 0, tmp_path / "suite") as told:
+            told.log({"step": 0, "loss": 1.0})
+        name = "suite" if place == "." else place
+        records = [
+            Record.FromString(piece)
+            for path in out.glob("wandb/offline-run-*/*.wandb")
+            for piece in pieces(path.read_bytes())
+        ]
+        assert ("suite", name) in {(record.run.run_group, record.run.display_name) for record in records}
+        client = MlflowClient(tracking_uri=(out / "mlflow").as_uri())
+        (run,) = client.search_runs([client.get_experiment_by_name("swell").experiment_id])
+        assert (run.info.run_name, run.data.tags["swell.group"]) == (name, "suite")
 
 
 def test_names(monkeypatch):

@@ -50,7 +50,7 @@ from swell.views.plan import ViewPlan
 
 PACE_STEPS = 5  # timed ones, to turn minutes into steps
 PRETEXT = 3  # forwards of a sample that a pretext task takes
-EVERY_GENERATED = "every candidate with generated samples"
+EVERY_GENERATED = "Every candidate with generated samples"
 
 
 @dataclass(frozen=True)

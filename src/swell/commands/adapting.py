@@ -40,6 +40,7 @@ class Adapt:
     device: str = option("auto, cpu or cuda", "auto")
     resume: bool = option("go on with the search or run in --out, exactly where it stopped", False)
     checkpoint_seconds: float = option("seconds between checkpoints", 60.0)
+    log_to: str | None = option("log to tensorboard, wandb, mlflow too, every run of the search", None)
     allow_label_leak: bool = option("accept DATA that were made with labels", False)
     json_: bool = option("print the result as one JSON object", False)
 

@@ -51,6 +51,7 @@ class Compare:
     batch_key: str | None = option("of an .h5ad: the column of obs that tells the batch", None)
     prepare: str | None = option("of vectors: counts, logged, table or none", None, "by their values")
     device: str = option("SUITE: auto, cpu or cuda", "auto")
+    log_to: str | None = option("SUITE: log to tensorboard, wandb, mlflow too, every run of it", None)
     allow_label_leak: bool = option("SUITE: accept DATA that were made with labels", False)
     json_: bool = option("print the result as one JSON object", False)
 
@@ -88,6 +89,7 @@ class Compare:
             batch_key=self.batch_key,
             prepare=self.prepare,
             device=self.device,
+            log_to=self.log_to,
             allow_label_leak=self.allow_label_leak,
         )
         return result, summary(result, Path(self.out))
@@ -111,7 +113,7 @@ class Suites:
 _OF_RUNS = ("budget", "across_data", "force")
 _OF_SUITES = (
     "data", "labelled", "test", "labels", "seeds", "steps", "samples", "patches", "flops", "minutes", "options",
-    "snapshots", "workers", "size", "max_bad", "layer", "batch_key", "prepare", "device", "allow_label_leak",
+    "snapshots", "workers", "size", "max_bad", "layer", "batch_key", "prepare", "device", "log_to", "allow_label_leak",
 )  # fmt: skip
 
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from swell.evaluation.arms import Row
 from swell.evaluation.paired import paired_bootstrap
-from swell.evaluation.predictions import FILE, read_predictions
+from swell.evaluation.predictions import has_predictions, read_predictions
 from swell.evaluation.statistics import holm, paired
 
 LEVEL = 0.95
@@ -50,7 +49,7 @@ def _kept(groups: Mapping[str, Sequence[Row]], by: str) -> dict[tuple[str, str],
     found = {}
     for name, rows in groups.items():
         for row in rows:
-            if not (Path(row.path) / FILE).is_file():
+            if not has_predictions(row.path):
                 return {}
             kept, _ = read_predictions(row.path)
             if by not in kept.scores:

@@ -2,13 +2,15 @@
 
 `predictions.npz` holds one set for each labelled data set that the run was evaluated on: "probe" for the first, then
 "transfer-1", ... Arrays of numbers only: nothing in it is ever unpickled.
+
+Two files cannot be replaced at once, so an evaluation writes `predictions.new.npz`, then `evaluation.json` with its
+checksum, then gives it its name. Killed in between, whichever evaluation.json there is has its predictions.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from swell.data.arrays import UNREADABLE
+from swell.data.arrays import UNREADABLE, refuse_bomb_in
 from swell.errors import InputError, suggest
 from swell.files import read_json, sha256_of, write_bytes
 
 PREDICTIONS = "swell-predictions-1"
 FILE = "predictions.npz"
+PENDING = "predictions.new.npz"  # until evaluation.json has told of it
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,8 @@ class Predictions:
 def write_predictions(folder: Path, sets: Mapping[str, tuple[Predictions, Mapping[str, Any]]]) -> dict[str, str]:
     """Write the sets, each with what `evaluation.json` says of its data, to the run `folder`.
 
-    Returns what ties `evaluation.json` to this file: its name, format and sha256.
+    Returns what ties `evaluation.json` to this file: its name, format and sha256. Once that is written there,
+    `settle_predictions` puts the file in the place of an earlier evaluation's.
     """
     arrays: dict[str, Any] = {}
     about = {}
@@ -69,8 +73,29 @@ def write_predictions(folder: Path, sets: Mapping[str, tuple[Predictions, Mappin
         arrays |= {f"{name}/values/{score}": given.astype(np.float32) for score, given in found.values.items()}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, about=np.array(json.dumps({"format": PREDICTIONS, "sets": about})), **arrays)
-    write_bytes(folder / FILE, buffer.getvalue())
-    return {"file": FILE, "format": PREDICTIONS, "sha256": sha256_of(folder / FILE)}
+    write_bytes(folder / PENDING, buffer.getvalue())
+    return {"file": FILE, "format": PREDICTIONS, "sha256": sha256_of(folder / PENDING)}
+
+
+def settle_predictions(folder: Path) -> None:
+    """Let `folder` hold the predictions that its evaluation.json tells of, and no others."""
+    told = _told(folder)
+    for name in (PENDING, FILE):
+        if (folder / name).is_file() and (told is None or sha256_of(folder / name) != told):
+            (folder / name).unlink()
+    if (folder / PENDING).is_file():
+        (folder / PENDING).replace(folder / FILE)
+
+
+def _told(folder: Path) -> str | None:
+    """The checksum in evaluation.json; None where it tells of no predictions."""
+    evaluation = read_json(folder / "evaluation.json")
+    told = evaluation.get("predictions") if isinstance(evaluation, dict) else None
+    return str(told.get("sha256")) if isinstance(told, dict) else None
+
+
+def has_predictions(folder: Path | str) -> bool:
+    return any((Path(folder) / name).is_file() for name in (FILE, PENDING))
 
 
 def read_predictions(folder: Path | str, name: str = "probe") -> tuple[Predictions, dict[str, str]]:
@@ -79,16 +104,19 @@ def read_predictions(folder: Path | str, name: str = "probe") -> tuple[Predictio
     Raises:
         InputError: no such file or set, a damaged file, or one of another evaluation than evaluation.json.
     """
-    path = Path(folder) / FILE
     again = f"run swell evaluate {folder} DATA again"
-    if not os.path.isfile(path):
+    if not has_predictions(folder):
         raise InputError(f"{folder} (no {FILE})", "a run that was evaluated by this version", again)
-    evaluation = read_json(Path(folder) / "evaluation.json")
-    told = evaluation.get("predictions") if isinstance(evaluation, dict) else None
-    if not isinstance(told, dict) or told.get("sha256") != sha256_of(path):
+    told = _told(Path(folder))
+    for path in (Path(folder) / PENDING, Path(folder) / FILE):
+        if path.is_file() and sha256_of(path) == told:
+            break
+    else:
         raise InputError(f"{path} (of another evaluation)", "the one that evaluation.json tells of", again)
     try:
         with np.load(path, allow_pickle=False) as archive:
+            for key in archive.files:
+                refuse_bomb_in(archive.zip, key)
             about = json.loads(str(archive["about"]))
             if about["format"] != PREDICTIONS:
                 raise ValueError(f"format {about['format']!r}")

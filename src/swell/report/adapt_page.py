@@ -45,6 +45,7 @@ def write_adapt_report(out: Path) -> None:
         ("data", f"{provenance.get('real', {}).get('origin', 'unknown')}, no labels were read"),
         ("held out", f"{plan['held_out']:,} samples, which generator and candidates never saw and all scores are of"),
         ("chosen", f"{choice['name']}: {tried[choice['name']].words}"),
+        ("why", " ".join(choice["reasons"])),
         ("how sure", _sure(found)),
         ("method", f"{recipe.method}, {recipe.backbone}, {plan['final_steps']:,} steps in the final run"),
         ("search", _rungs(plan)),
@@ -86,7 +87,7 @@ def _verdict(choice: Mapping[str, Any], tried: Mapping[str, Candidate]) -> str:
         head = f"Generated data do not clearly help here, so the encoder was trained without them: {one.words}."
     else:
         head = f"The generated data cannot be used, so the encoder was trained without them: {one.words}."
-    return " ".join([head, *choice["reasons"]])
+    return head
 
 
 def _sure(found: Mapping[str, Any]) -> str:

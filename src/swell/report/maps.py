@@ -63,7 +63,7 @@ def draw_map(part: EmbeddingMap) -> dict[str, Any]:
             f"map {part.title!r}: {n} places (at most {MOST_POINTS}) beside arrays of {sorted(set(counts))}"
         )
     groups = 1 + max((int(layout.clusters.max(initial=0)) for layout in part.layouts), default=0)
-    legends = [_legend(colouring.name, colouring.names) for colouring in part.colourings]
+    legends = [{**_legend(c.name, c.names), "blank": bool((c.codes < 0).any())} for c in part.colourings]
     if groups > 1:
         legends.append(_legend("cluster", [f"cluster {i + 1}" for i in range(groups)]))
     sheet = part.sheet
@@ -98,7 +98,7 @@ def draw_map(part: EmbeddingMap) -> dict[str, Any]:
 
 def _legend(name: str, names: Sequence[str]) -> dict[str, Any]:
     keys: list[Key] = [point_key(word, i) for i, word in enumerate(names)] if len(names) <= MOST_CLASSES else []
-    return {"name": name, "keys": keys, "count": len(names)}
+    return {"name": name, "keys": keys, "count": len(names), "blank": False}
 
 
 def _packed(values: np.ndarray) -> str:

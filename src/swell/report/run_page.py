@@ -172,7 +172,7 @@ def _views(recipe: Recipe) -> str:
 
 def _done(group: Group) -> str:
     if isinstance(group, ViewGroup):
-        size = "whole" if group.size is None else f"{group.size} pixels"
+        size = "full size" if group.size is None else f"{group.size} pixels"
         return f"{size}, area {group.scale[0]:g} to {group.scale[1]:g}"
     names = ("mask", "swap", "noise", "mix", "crossover")
     return ", ".join(f"{name} {getattr(group, name):g}" for name in names if getattr(group, name)) or "as it is"
@@ -192,5 +192,5 @@ def _verdict(evaluation: Mapping[str, Any]) -> str:
     if not others:
         return text + "."
     name, best = max(others.items(), key=lambda item: item[1])
-    words = "better than" if own > best else "no better than"
+    words = "better than" if own > best else "as good as" if own == best else "worse than"
     return f"{text}, {words} the best baseline ({BASELINES.get(name, name)}, {best:.1f} %)."

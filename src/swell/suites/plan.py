@@ -215,7 +215,16 @@ def _again(folder: Path, data: Source, seeds: int | None, device: torch.device) 
         kept = [(a["name"], a["rows"], a["generated"]) for a in told["arms"]]
         print_, had = told["data"]["fingerprint"], int(told["seeds"])
         inflate = {name: generated[place][0] if place else None for name, _, place in kept}
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        suite, names = str(told["suite"]), [name for name, _, _ in kept]
+        whole = all(rows is None or (isinstance(rows, int) and rows > 0) for _, rows, _ in kept)
+        if not whole or not all(isinstance(name, str) for name in names) or len({*names}) < len(names):
+            raise ValueError("arms without a name or rows of their own")
+        if not 1 <= had <= 1000:
+            raise ValueError(f"{had} seeds")
+        for place, (made, rows) in generated.items():
+            if place != place_of(made, rows):  # a place in OUT, never elsewhere
+                raise ValueError(f"generated samples in {place!r}")
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"{folder / SUITE_FILE} ({error})", "the suite as swell wrote it", "name another") from None
     if data.fingerprint != print_:
         given = f"{data.provenance.origin} ({data.fingerprint})"
@@ -233,7 +242,7 @@ def _again(folder: Path, data: Source, seeds: int | None, device: torch.device) 
             arms.setdefault(name, Arm(recipe, inflate[name], rows))
             jobs.append(replace(blank, recipe=recipe))
         _check(f"arm {name!r}", arms[name], data, device)
-    return Plan(str(told["suite"]), arms, _several(jobs), generated)
+    return Plan(suite, arms, _several(jobs), generated)
 
 
 def _several(jobs: list[Job]) -> list[Job]:

@@ -36,6 +36,7 @@ from swell.suites.processes import in_processes
 from swell.suites.registry import SuiteFunction
 from swell.threads import all_cores
 from swell.training.folder import claimed, read_metrics
+from swell.training.loggers import named_loggers
 from swell.training.loop import Operation, pretrain
 from swell.training.snapshots import check_shares
 from swell.training.watchdog import Diverged
@@ -90,6 +91,7 @@ def run_suite(
     by: str = "linear",
     workers: int | None = None,
     device: str = "auto",
+    log_to: str | Sequence[str] | None = None,
     allow_label_leak: bool = False,
     **opening: Any,
 ) -> dict[str, Any]:
@@ -103,6 +105,7 @@ def run_suite(
             unless given, of an earlier suite what it had.
         workers: runs at a time, each in a process of its own; 0: one after another in this one. By default as many as
             there are cores, 8 at most, and one where the budget is in minutes or on a GPU.
+        log_to: "tensorboard", "wandb", "mlflow" or several, of every run.
         opening: size, max_bad, layer, batch_key and prepare of `swell.open`.
 
     Raises:
@@ -112,6 +115,7 @@ def run_suite(
     judged = Judged(data, data if labelled is None else labelled, test, labels, {k: v for k, v in opening.items() if v})
     given = {"steps": steps, "samples": samples, "patches": patches, "flops": flops, "minutes": minutes}
     budget = {name: value for name, value in given.items() if value is not None}
+    loggers = named_loggers(log_to)
     if by not in SCORES or by not in BY:
         known = [name for name in BY if name in SCORES]
         raise InputError(f"--by {by} of a suite", f"one of {', '.join(known)}", suggest(by, known))
@@ -145,7 +149,7 @@ def run_suite(
         bar.part(0.0, 0.1 if plan.generated else 0.0)
         _generate(plan, source, out, device)
         bar.part(0.1 if plan.generated else 0.0, 1.0)
-        work = Work(out, judged, shares, device, plan.jobs[0].folder)
+        work = Work(out, judged, shares, device, plan.jobs[0].folder, loggers)
         failed = _all(plan.jobs, work, together, threads)
     done = [job for job in plan.jobs if job.folder not in failed]
     if len(done) < 2:
@@ -220,6 +224,7 @@ class Work:
     snapshots: tuple[float, ...]
     device: str
     first: str  # folder of the run that is judged beside the baselines, which are the same for all
+    log_to: tuple[str, ...] = ()
 
     def __call__(self, job: Job) -> str:
         """Train, evaluate and probe one run, as far as that is not done; why it diverged, if it did.
@@ -239,7 +244,14 @@ class Work:
         folder = self.out / job.folder
         real = rows_of(self.judged.source(), job.rows).unlabelled()
         made = self.out / job.inflate if job.inflate else None
-        operation = Operation(resume=True, device=self.device, quiet=True, snapshots=self.snapshots)
+        operation = Operation(
+            resume=True,
+            device=self.device,
+            quiet=True,
+            snapshots=self.snapshots,
+            log_to=self.log_to,
+            log_group=self.out,
+        )
         generated = None if made is None else open_gen(made).unlabelled()
         ledger = None if made is None else read_ledger(made / "ledger.json")
         if not (folder / "encoder.safetensors").is_file():

@@ -71,6 +71,7 @@ class Position:
     step: int = 0  # of the run, when the present phase began
     seconds: float = 0.0
     replaced: float = 0.0
+    undone: int = 0  # steps that were gone back from, in all
 
 
 class State(Protocol):
@@ -122,10 +123,11 @@ def alternate(session: Session) -> None:
             warn(f"phase {head['phase']}: {record['alarm']}")
         if record.get("rolled_back"):
             warn(f"phase {head['phase']}: back to the encoder from before it; it is repeated with hand-made views")
+            undone = position.undone + int(record["steps_done"])
             session.go_back(session.out / "good.pt")
-            state.position.attempt = 2
+            state.position.attempt, state.position.undone = 2, undone
         else:
-            state.position = Position(position.ended + 1, 1, state.step, state.seconds, state.replaced)
+            state.position = Position(position.ended + 1, 1, state.step, state.seconds, state.replaced, position.undone)
         session.save()
         _forget_superseded(session.out, phases, state.position.ended)
     for name in ("good.pt", "watched.npy"):

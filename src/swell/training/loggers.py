@@ -39,7 +39,9 @@ class Logger(Protocol):
 class TensorBoard:
     """Event files in RUN/tensorboard. Of a resumed run it hides the events after its checkpoint, which come again."""
 
-    def __init__(self, out: Path, settings: Mapping[str, Any], ids: dict[str, str], step: int) -> None:
+    def __init__(
+        self, out: Path, settings: Mapping[str, Any], ids: dict[str, str], step: int, group: Path | None
+    ) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer = SummaryWriter(str(out / "tensorboard"), purge_step=step or None, flush_secs=30)
@@ -55,13 +57,16 @@ class TensorBoard:
 class WandB:
     """Offline in RUN/wandb, to be sent by `wandb sync`, unless WANDB_MODE says otherwise."""
 
-    def __init__(self, out: Path, settings: Mapping[str, Any], ids: dict[str, str], step: int) -> None:
+    def __init__(
+        self, out: Path, settings: Mapping[str, Any], ids: dict[str, str], step: int, group: Path | None
+    ) -> None:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it would report its own errors to its makers
         import wandb
 
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
-            name=os.environ.get("WANDB_NAME", out.resolve().name),
+            name=os.environ.get("WANDB_NAME", _name(out, group)),
+            group=os.environ.get("WANDB_RUN_GROUP", group.resolve().name if group else None),
             id=ids.setdefault("wandb", secrets.token_hex(4)),
             resume="allow",
             mode=None if os.environ.get("WANDB_MODE") else "offline",
@@ -83,7 +88,9 @@ class MLflow:
     By its client, so that a run the caller may have begun by `mlflow.start_run` is left alone.
     """
 
-    def __init__(self, out: Path, settings: Mapping[str, Any], ids: dict[str, str], step: int) -> None:
+    def __init__(
+        self, out: Path, settings: Mapping[str, Any], ids: dict[str, str], step: int, group: Path | None
+    ) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it would tell its makers how it is used
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # which later versions ask for; a database needs more
         from mlflow.entities import Param
@@ -98,7 +105,8 @@ class MLflow:
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
         experiment = self._client.get_experiment_by_name(name)
         number = experiment.experiment_id if experiment else self._client.create_experiment(name)
-        self._id = ids["mlflow"] = self._client.create_run(number, run_name=out.resolve().name).info.run_id
+        tags = {"swell.group": group.resolve().name} if group else {}
+        self._id = ids["mlflow"] = self._client.create_run(number, tags=tags, run_name=_name(out, group)).info.run_id
         params = [Param(key, str(value)[:LONGEST_PARAM]) for key, value in _flat(settings).items()]
         for i in range(0, len(params), MOST_PARAMS):
             self._client.log_batch(self._id, params=params[i : i + MOST_PARAMS])
@@ -145,12 +153,15 @@ class Loggers:
     Args:
         settings: the recipe, to be shown beside the curves.
         step: where the run goes on; lines from there on replace those of an earlier session.
+        group: the folder of the search or suite that the run is of: runs are named by their place in it.
 
     Raises:
         InputError: one that does not start, while no step is lost by stopping.
     """
 
-    def __init__(self, names: Sequence[str], out: Path, settings: Mapping[str, Any], step: int) -> None:
+    def __init__(
+        self, names: Sequence[str], out: Path, settings: Mapping[str, Any], step: int, group: Path | None = None
+    ) -> None:
         self._open: dict[str, Logger] = {}
         self._fresh = step == 0
         if not names:
@@ -158,7 +169,7 @@ class Loggers:
         kept = out / FILE
         ids: dict[str, str] = read_json(kept) if kept.exists() else {}
         for name in named_loggers(names):
-            self._guarded(name, partial(self._begin, name, out, settings, ids, step))
+            self._guarded(name, partial(self._begin, name, out, settings, ids, step, group))
         self._fresh = False
         if ids:
             write_json(kept, ids)
@@ -173,8 +184,8 @@ class Loggers:
         for name, logger in list(self._open.items()):
             self._guarded(name, partial(logger.log, record["step"], values))
 
-    def _begin(self, name: str, out: Path, settings: Mapping[str, Any], ids: dict[str, str], step: int) -> None:
-        self._open[name] = LOGGERS[name](out, settings, ids, step)
+    def _begin(self, name: str, *given: Any) -> None:
+        self._open[name] = LOGGERS[name](*given)
 
     def _guarded(self, name: str, call: Callable[[], None]) -> None:
         try:
@@ -196,6 +207,12 @@ class Loggers:
         ending = "finished" if error is None else "stopped" if isinstance(error, KeyboardInterrupt) else "crashed"
         for name, logger in list(self._open.items()):
             self._guarded(name, partial(logger.close, ending))
+
+
+def _name(out: Path, group: Path | None) -> str:
+    """Of the folder, or of the place in the group's: "strong/seed1"."""
+    inside = group is not None and out.resolve().is_relative_to(group.resolve()) and out.resolve() != group.resolve()
+    return out.resolve().relative_to(group.resolve()).as_posix() if group and inside else out.resolve().name
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

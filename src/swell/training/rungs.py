@@ -26,6 +26,7 @@ _OF_THE_END = (
     "encoder.safetensors",
     "evaluation.json",
     "predictions.npz",
+    "predictions.new.npz",
     "map.npz",
     "report.html",
     "ledger.json",
