@@ -144,7 +144,9 @@ def quick(monkeypatch):
 
     def two_arms(*given):
         plan = make_plan(*given)
-        return replace(plan, jobs=[plan.jobs[0], plan.jobs[-1]])
+        ends = [plan.jobs[0], plan.jobs[-1]]
+        jobs = [replace(job, folder=re.sub(r"/\d+-", f"/{n:02d}-", job.folder)) for n, job in enumerate(ends)]
+        return replace(plan, jobs=jobs, arms={job.arm: plan.arms[job.arm] for job in jobs})
 
     monkeypatch.setattr("swell.suites.work.make_plan", two_arms)
     monkeypatch.setattr("swell.suites.work.SNAPSHOTS", (0.5,))
