@@ -183,7 +183,7 @@ def run(piece: Piece, command: str, done: dict[str, Path]) -> None:
     else:
         words = shorter(words[words.index("swell") + 1 :])  # of `torchrun ... -m swell generate` too
         out = Path(words[words.index("--out") + 1]) if "--out" in words else None
-        same = " ".join(words).replace(f"--out {out}", "").replace("--budget 2x", "")  # which is the default
+        same = " ".join(words).replace(f" --out {out}", "").replace(" --budget 2x", "")  # which is the default
         if same in done and out is not None:
             shutil.copytree(done[same], out)
             return

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import swell
 from documents import DOCS, FILES, NOT_RUN, ROOT, Things, everything, pieces, sections, walk, words_of
@@ -69,8 +70,6 @@ def evaluation(known, printed):
 
 
 def exported(known, printed):
-    import torch
-
     samples = swell.open("photos").samples
     loaded = known["encode"](torch.from_numpy(samples)).numpy()
     np.testing.assert_allclose(loaded, swell.load("run").encode("photos"), rtol=1e-4, atol=1e-5)
@@ -148,11 +147,15 @@ def quick(monkeypatch):
         jobs = [replace(job, folder=re.sub(r"/\d+-", f"/{n:02d}-", job.folder)) for n, job in enumerate(ends)]
         return replace(plan, jobs=jobs, arms={job.arm: plan.arms[job.arm] for job in jobs})
 
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # of so little work each more is a loss
     monkeypatch.setattr("swell.suites.work.make_plan", two_arms)
     monkeypatch.setattr("swell.suites.work.SNAPSHOTS", (0.5,))
     monkeypatch.setattr("swell.evaluation.few_shot.DRAWS", 2)
     monkeypatch.setattr("swell.generators.generate.MOST_FRECHET", 200)
     monkeypatch.setattr("swell.generators.reference.default_steps", lambda shape, count: 2)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("name", sections())
