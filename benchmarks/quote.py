@@ -206,6 +206,7 @@ def patches_block() -> str:
     return "\n".join([*rows, f"Linear accuracy in per cent, mean ± sd. From `{folder}`."])
 
 
+VARIED = ("simclr_mask", "simclr_mask75", "diffaug_0", "diffaug_half")  # the arms that those of the sweep vary
 CELLS_SCORES = {"linear": "logistic regression", "knn": "kNN", "ari": "ARI", "nmi": "NMI"}
 
 
@@ -264,11 +265,11 @@ def cells_block() -> str:
         return "Not measured yet."
     folder, result = entry
     table, rows = result["table"], []
-    arms = list(dict.fromkeys(arm for found in table.values() for arm in found))
+    arms = [arm for arm in next(iter(table.values())) if all(arm in found for found in table.values())]
     head = f"{' | '.join(table)} |\n|---|{'---:|' * len(table)}"
 
     def row(arm: str, cell: Callable[[dict[str, Any]], str]) -> str:
-        return f"| {arm} | {' | '.join(cell(found[arm]) if arm in found else '' for found in table.values())} |"
+        return f"| {arm} | {' | '.join(cell(found[arm]) for found in table.values())} |"
 
     for score, title in CELLS_SCORES.items():
         rows.append(f"| {title} | {head}")
@@ -279,6 +280,21 @@ def cells_block() -> str:
     seeds = max(one["seeds"] for found in table.values() for one in found.values())
     told = f"Per cent, mean ± sd over at most {seeds} seeds, five folds each, all arms for equal steps. {result['device']}."
     return "\n".join([*rows, "", f"{told} From `{folder}`."])
+
+
+def sweep_block() -> str:
+    """Of the sets that have arms the others lack: these arms, below those they vary."""
+    entry = newest("cells")
+    table = {} if entry is None else entry[1]["table"]
+    more = [arm for found in table.values() for arm in found if not all(arm in others for others in table.values())]
+    if entry is None or not more:
+        return "Not measured yet."
+    sets = [name for name, found in table.items() if more[0] in found]
+    rows = [f"| | {' | '.join(f'{name}, linear | kNN' for name in sets)} |", f"|---|{'---:|' * 2 * len(sets)}"]
+    for arm in dict.fromkeys([*VARIED, *more]):
+        cells = [mean_sd(table[name][arm][score]) for name in sets for score in ("linear", "knn")]
+        rows.append(f"| {arm} | {' | '.join(cells)} |")
+    return "\n".join([*rows, "", f"Per cent, mean ± sd over seeds. {entry[1]['device']}. From `{entry[0]}`."])
 
 
 def mean_sd(pair: list[float | None]) -> str:
@@ -319,7 +335,7 @@ def quoted(path: Path, text: str) -> str:
         },
         "methods.md": {"short presets": presets_block, "methods table": methods_block, "patches": patches_block},
         "masked.md": {"masked table": masked_block},
-        "diffaug.md": {"cells table": cells_block},
+        "diffaug.md": {"cells table": cells_block, "sweep table": sweep_block},
     }[path.name]
     for name, block in blocks.items():
         pattern = rf"<!-- {name} -->.*?<!-- end of {name} -->"
