@@ -5,7 +5,7 @@ import re
 import shlex
 import textwrap
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ import swell
 from documents import DOCS, FILES, NOT_RUN, ROOT, Things, everything, pieces, sections, walk, words_of
 from swell.cli import COMMANDS, parse
 from swell.options import parser_of
-from swell.suites.plan import make_plan
+from swell.suites.plan import _call as arms_of
 from swell.training.phases import default_phases, phase_table
 from swell.watching import look
 
@@ -142,14 +142,12 @@ def quick(monkeypatch):
     """Less of what is the same for every run and tested elsewhere; of a suite the first arm and the last."""
 
     def two_arms(*given):
-        plan = make_plan(*given)
-        ends = [plan.jobs[0], plan.jobs[-1]]
-        jobs = [replace(job, folder=re.sub(r"/\d+-", f"/{n:02d}-", job.folder)) for n, job in enumerate(ends)]
-        return replace(plan, jobs=jobs, arms={job.arm: plan.arms[job.arm] for job in jobs})
+        arms = [*arms_of(*given).items()]
+        return dict([arms[0], arms[-1]])
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # of so little work each more is a loss
-    monkeypatch.setattr("swell.suites.work.make_plan", two_arms)
+    monkeypatch.setattr("swell.suites.plan._call", two_arms)
     monkeypatch.setattr("swell.suites.work.SNAPSHOTS", (0.5,))
     monkeypatch.setattr("swell.evaluation.few_shot.DRAWS", 2)
     monkeypatch.setattr("swell.generators.generate.MOST_FRECHET", 200)

@@ -17,6 +17,7 @@ from swell.evaluation.reference import Reference
 from swell.recipes import Recipe
 from swell.run import Run
 from swell.training import loop
+from swell.training.loggers import LOGGERS
 from swell.training.rungs import decay_cost
 
 SMALL = {"generator": "vae", "generator_steps": 20, "count": 300, "quiet": True, "device": "cpu"}
@@ -47,14 +48,26 @@ def timeless(value):
     return value
 
 
-def test_a_search_from_samples_to_report(tmp_path, images, recipe):
+def test_a_search_from_samples_to_report(tmp_path, images, recipe, monkeypatch):
     labelled = replace(images, labels=np.arange(len(images)) % 3, classes=("a", "b", "c"))
     out = tmp_path / "run"
-    run = swell.adapt(labelled, out, recipe=recipe, **SMALL)
+    heard = set()
+
+    class Notes:
+        def __init__(self, out, settings, ids, step, group):
+            heard.add(out.relative_to(group).as_posix())
+
+        def log(self, step, values): ...
+
+        def close(self, ending): ...
+
+    monkeypatch.setitem(LOGGERS, "json", Notes)  # a package that is there
+    run = swell.adapt(labelled, out, recipe=recipe, log_to="json", **SMALL)
     found, settings = read_state(out / "adapt" / "state.json")
     plan, choice = found["plan"], found["choice"]
     runs = {p.name for p in (out / "adapt").iterdir() if p.is_dir()}
     assert {"none", "weak_only", "adainf"} <= runs
+    assert heard == {f"adapt/{name}" for name in runs} | {"."}
     finalists = list(choice["places"])
     assert runs == {c["name"] for c in plan["candidates"]} | {f"{name}.seed1" for name in finalists}
     assert len(finalists) == 3

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from swell.recipes import Recipe
 from swell.suites import Arm, Generated
 from swell.suites import work as work_module
 from swell.training import loop
+from swell.training.loggers import LOGGERS
 from swell.training.watchdog import Diverged
 
 CLOCK = ("seconds", "generator_seconds", "memory")  # differ from time to time
@@ -49,10 +51,29 @@ def made(data, out, place=suite, **more):
     return swell.compare(place, out, data=train, test=test, **settings)
 
 
+class Notes:
+    """A logger that is told whose run it is of."""
+
+    heard: ClassVar[set] = set()
+
+    def __init__(self, out, settings, ids, step, group):
+        self.heard.add((out.relative_to(group).as_posix(), group.name))
+
+    def log(self, step, values): ...
+
+    def close(self, ending): ...
+
+
 @pytest.fixture(scope="module")
 def finished(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("suite") / "out"
-    return out, made(data, out)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(LOGGERS, "json", Notes)  # a package that is there
+        return out, made(data, out, log_to="json")
+
+
+def test_every_run_of_a_suite_logs_where_it_is_told_to(finished):
+    assert {(f"runs/{arm}/seed{seed}", "out") for arm in ("00-real", "01-inflated") for seed in (0, 1)} == Notes.heard
 
 
 def numbers(result):
