@@ -45,6 +45,7 @@ QUOTED = (
     "step",
     "kill9",
     "malformed",
+    "fuzz",
     "second-start",
     "views",
     "probe",

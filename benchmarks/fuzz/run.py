@@ -127,7 +127,7 @@ def main() -> int:
         f"{len(rows)} readers, {left_open} findings open of {found} kept, slowest input {max(row['slowest_us'] for row in rows.values()) / 1e6:.1f} s, "
         f"{peak:.0f} MiB at most above the start"
     )
-    line = claim("coverage-guided fuzzing", total, None, len(rows), seconds, "executions", detail)
+    line = claim("coverage-guided fuzzing", total / 1e6, None, len(rows), seconds, "million executions", detail)
     path = write_result(
         "fuzz", {"claim": line, "executions": total, "open": left_open, "seconds": seconds, "readers": rows}
     )
