@@ -12,8 +12,9 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff check src tests benchmarks tools
 	$(BIN)/ruff format --check src tests benchmarks tools
 	$(BIN)/mypy
-	# A process a core, and one thread each: threads of several processes would be bound to the same cores.
-	OMP_NUM_THREADS=1 GOMP_SPINCOUNT=0 $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+	# A process a core, and one thread each: threads of several processes would be bound to the same cores. Hypothesis draws the
+	# same examples each time; pytest by itself draws new ones.
+	OMP_NUM_THREADS=1 GOMP_SPINCOUNT=0 $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadfile --hypothesis-profile ci
 
 $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
