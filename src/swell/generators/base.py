@@ -17,7 +17,13 @@ from swell.devices import pick_device
 from swell.errors import InputError
 from swell.generators.codec import Codec
 from swell.generators.noise import Draws
-from swell.generators.registry import check_fit_samples, read_generator_file, split_held_out, write_generator_file
+from swell.generators.registry import (
+    UNFIT,
+    check_fit_samples,
+    read_generator_file,
+    split_held_out,
+    write_generator_file,
+)
 from swell.ledger import Cost, counted_flops, timed
 from swell.seeding import generator_for
 
@@ -197,15 +203,7 @@ class BlockGenerator(ABC):
             self = cls(**meta["options"])
             self.device = pick_device(device)
             self._take(Learnt(tuple(meta["shape"]), str(np.dtype(meta["dtype"])), tensors, meta["settings"]))
-        except (
-            LookupError,
-            TypeError,
-            ValueError,
-            AttributeError,
-            ArithmeticError,
-            AssertionError,
-            RuntimeError,
-        ) as error:
+        except UNFIT as error:
             expected = f"a {cls.name} generator of this version of swell"
             raise InputError(f"{path} ({error})", expected, "make it again") from None
         return self

@@ -25,7 +25,13 @@ from swell.generators.fitting import Budget, Decay, Training, run_training
 from swell.generators.networks import U_NETS, NetworkName, ResidualMLP, UNet, suited_network
 from swell.generators.noise import Draws
 from swell.generators.objectives import OBJECTIVES, SIGMA_DATA, HeldOutLoss, Network, nearest_noise
-from swell.generators.registry import check_fit_samples, read_generator_file, split_held_out, write_generator_file
+from swell.generators.registry import (
+    UNFIT,
+    check_fit_samples,
+    read_generator_file,
+    split_held_out,
+    write_generator_file,
+)
 from swell.generators.samplers import SAMPLERS, Denoiser
 from swell.ledger import Cost, counted_flops, timed
 from swell.seeding import seed_for
@@ -314,15 +320,7 @@ class Denoising:
                 network = self._network(meta["network"], fitted_codec).eval()
             network.load_state_dict(weights)
             self._fitted = Fitted(fitted_codec, meta["unit"], network)
-        except (
-            LookupError,
-            TypeError,
-            ValueError,
-            AttributeError,
-            ArithmeticError,
-            AssertionError,
-            RuntimeError,
-        ) as error:
+        except UNFIT as error:
             if isinstance(error, InputError):
                 raise
             expected = f"a {cls.name} generator of this version of swell"

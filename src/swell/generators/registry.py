@@ -19,6 +19,15 @@ from swell.registry import Registry
 
 FEWEST_SAMPLES = 16
 MOST = {"depth": 256, "width": 1 << 16, "latent": 1 << 16, "components": 1 << 16}  # that a file may claim of a network
+UNFIT = (  # what building a generator is known to raise where a file says what no generator wrote
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    RuntimeError,
+)
 
 
 class Generator(Protocol):
