@@ -39,7 +39,6 @@ QUOTED = (
     "million",
     "cifar10-15min",
     "loop-overhead",
-    "race-lightly",
     "peers",
     "peers-minutes",
     "step",
