@@ -16,6 +16,7 @@ from swell.recipes import Recipe
 from swell.suites import Arm, Generated
 from swell.suites import work as work_module
 from swell.training import loop
+from swell.training.folder import claimed
 from swell.training.loggers import LOGGERS
 from swell.training.watchdog import Diverged
 
@@ -177,6 +178,26 @@ def test_another_suite_or_other_data_are_not_mixed_in(finished, data, tmp_path):
     with pytest.raises(InputError, match="made again as they were"):
         made(data, tmp_path / "new", place=out, seeds=None, steps=9)
     assert not (tmp_path / "new").exists()
+
+
+def test_while_another_process_is_at_work_there_nothing_is_changed(finished, data, tmp_path):
+    out = Path(shutil.copytree(finished[0], tmp_path / "out"))
+    before = (out / "suite.json").read_bytes()
+    with claimed(out), pytest.raises(InputError, match="another process is at work there"):
+        made(data, out, seeds=3)
+    assert (out / "suite.json").read_bytes() == before
+
+
+def test_an_earlier_suite_whose_method_is_code_is_not_made_again(finished, data, tmp_path):
+    out = Path(shutil.copytree(finished[0], tmp_path / "passed on"))
+    (tmp_path / "theirs.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Theirs: pass\n")
+    recipe = next(out.glob("runs/*/seed0/recipe.toml"))
+    said = recipe.read_text()
+    assert 'method = "simclr"' in said
+    recipe.write_text(said.replace('method = "simclr"', f'method = "{tmp_path}/theirs.py:Theirs"'))
+    with pytest.raises(InputError, match=r"a method that is code, .*theirs.py:Theirs"):
+        made(data, tmp_path / "again", place=out, seeds=None)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_labels_that_are_not_there_are_told_before_anything_is_trained(data, tmp_path):

@@ -235,6 +235,9 @@ def _again(folder: Path, data: Source, seeds: int | None, device: torch.device) 
         for seed in range(had if seeds is None else seeds):
             blank = _job(number, name, seed, Arm(Recipe(), inflate[name], rows))
             recipe, prints, _ = read_recipe(folder / blank.folder / "recipe.toml")
+            if ".py:" in recipe.method:  # folders are passed on: making one again runs no code that it names
+                given = f"{folder} (its arm {name!r} is of a method that is code, {recipe.method})"
+                raise InputError(given, "a suite named by yourself", "look at that file and name the suite itself")
             own = rows_of(data, rows).fingerprint
             if prints.get("real") != own:
                 given = f"{folder / blank.folder} (trained on {prints.get('real')})"

@@ -144,8 +144,10 @@ def run_suite(
         "device": target.type,
     }
     threads = int(earlier.get("threads", max(1, len(all_cores()) // max(together, 1))))  # numbers depend on them
-    threads = _claim(out, settings, max(job.seed for job in plan.jobs) + 1, threads)
+    settings = json.loads(json.dumps(settings))  # as it is read back
+    _check_out(out, settings)  # before a lock is left in a folder of something else
     with claimed(out), Progress("suite", total=1.0) as bar:
+        threads = _claim(out, settings, max(job.seed for job in plan.jobs) + 1, threads)
         bar.part(0.0, 0.1 if plan.generated else 0.0)
         _generate(plan, source, out, device)
         bar.part(0.1 if plan.generated else 0.0, 1.0)
@@ -176,25 +178,35 @@ def _earlier(place: str | Path | SuiteFunction) -> dict[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
-def _claim(out: Path, settings: dict[str, Any], seeds: int, threads: int) -> int:
-    """Write or check OUT/suite.json; returns the threads of a run, `threads` or those of the first start."""
+def _check_out(out: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """What OUT/suite.json says, None where OUT is new. Raises InputError where OUT is something else's."""
     path = out / SUITE_FILE
-    settings = json.loads(json.dumps(settings))  # as it is read back
     if not path.is_file():
         if os.path.exists(out) and (not out.is_dir() or any(name.name != ".lock" for name in out.iterdir())):
             raise InputError(f"--out {out} (holds something else)", "a new or empty folder", "choose another --out")
-        write_json(path, {**settings, "seeds": seeds, "threads": threads})
-        return threads
+        return None
     told = read_json(path)
-    changed = [key for key in settings if not isinstance(told, dict) or told.get(key) != settings[key]]
+    if not isinstance(told, dict):
+        told = {}
+    changed = [key for key in settings if told.get(key) != settings[key]]
     if changed:
         raise InputError(
             f"--out {out} (a suite with other {', '.join(changed)})",
             "the suite, data and options it began with",
             "undo the change, or choose another --out",
         )
+    return told
+
+
+def _claim(out: Path, settings: dict[str, Any], seeds: int, threads: int) -> int:
+    """Write or check OUT/suite.json, which nobody else may hold; returns the threads of a run, `threads` or those of
+    the first start.
+    """
+    told = _check_out(out, settings)
+    if told is None:
+        told = {**settings, "seeds": 0, "threads": threads}
     if seeds > told["seeds"]:
-        write_json(path, {**told, "seeds": seeds})
+        write_json(out / SUITE_FILE, {**told, "seeds": seeds})
     return int(told["threads"])
 
 
