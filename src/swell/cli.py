@@ -38,7 +38,7 @@ COMMANDS: dict[str, Any] = {
     "suites": Suites,
     "doctor": Doctor,
 }
-SHARED = ("pretrain", "generate")  # by the processes that torchrun starts
+SHARED = ("pretrain", "generate", "embed")  # by the processes that torchrun starts
 LINGERING = 5.0  # seconds that a process which has nothing to say stays, where another has
 
 
@@ -78,7 +78,8 @@ def _refuse_to_repeat(name: str) -> None:
     count = processes()[1]
     if count > 1 and name not in SHARED:
         given = f"swell {name} by {count} processes at once"
-        raise InputError(given, f"one process; {' and '.join(SHARED)} can be shared", "start it without torchrun")
+        shared = f"{', '.join(SHARED[:-1])} and {SHARED[-1]}"
+        raise InputError(given, f"one process; {shared} can be shared", "start it without torchrun")
 
 
 def _tells() -> bool:
@@ -128,7 +129,8 @@ def main(argv: list[str] | None = None) -> int:
         from swell.training.watchdog import Diverged
 
         if isinstance(error, Parted):
-            return _told(f"{error}; RUN holds the last checkpoint: go on with --resume", 1)
+            kept = "RUN holds the last checkpoint: go on with --resume" if words[0] == "pretrain" else "start again"
+            return _told(f"{error}; {kept}", 1)
         if isinstance(error, Diverged):
             return _told(str(error), 1)
         if _tells():

@@ -14,7 +14,7 @@ import numpy as np
 from swell.data.open import open_data
 from swell.data.preparation import Preparation
 from swell.data.source import Source
-from swell.data.stream import ROWS, Part, Stream, ahead, of_source, stream_of
+from swell.data.stream import ROWS, WHOLE, Part, Share, Stream, ahead, of_source, stream_of
 from swell.errors import InputError
 from swell.nets.encoder import Encoder
 from swell.views.plan import ViewGroup
@@ -77,14 +77,15 @@ class Model(ABC):
             given = f"{data.provenance.origin} ({own.kind}, prepared by what it holds itself)"
             raise InputError(given, "samples prepared as in pre-training", "give the file, or run.open(file)")
 
-    def stream(self, data: Any) -> Stream:
-        """`data` in parts, as `open` would give it, but never in memory as a whole where that can be avoided.
+    def stream(self, data: Any, share: Share = WHOLE) -> Stream:
+        """`data`, or a share, in parts, as `open` gives it, but not in memory as a whole where that can be avoided.
 
         Raises:
             InputError: data that do not fit, here or while the parts are made.
         """
         shape = tuple(self.encoder.config.shape)
-        return stream_of(data, shape, self.preparation) or of_source(self.open(data, quiet=True))
+        parts = stream_of(data, shape, self.preparation, share=share)
+        return parts or of_source(self.open(data, quiet=True), share)
 
     def encode(self, data: Any, patches: int | None = None, patch_mode: str | None = None, seed: int = 0) -> np.ndarray:
         """Features float32 [N, D] of anything `swell.open` takes; of whole, clean samples.
@@ -122,7 +123,9 @@ class Model(ABC):
         done = 0
         for part in ahead(stream.parts):
             began = time.perf_counter()
-            if patches is None:
+            if len(part.ids) == 0:
+                features = np.empty((0, self.encoder.features), np.float32)
+            elif patches is None:
                 features = self.encoder.encode(part.samples)
             else:
                 features = bag_of_features(

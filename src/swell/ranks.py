@@ -48,6 +48,27 @@ def parting_told() -> Iterator[None]:
         raise Parted(f"another process of this run has ended, so this one ends too ({reason[:100]})") from error
 
 
+@contextmanager
+def ending_told(ranks: Ranks) -> Iterator[None]:
+    """Turn SIGTERM, by which torchrun ends all processes once one has ended, into `Parted`: what is open is closed, and
+    there is a line to say. For work that has nothing to save; alone, SIGTERM does what it always does.
+    """
+    if ranks.count == 1 or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def told(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise Parted("another process of this run has ended, or all were told to, so this one ends too")
+
+    before = signal.signal(signal.SIGTERM, told)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is told:
+            signal.signal(signal.SIGTERM, before)
+
+
 @dataclass(frozen=True)
 class Ranks:
     """This process, `rank` of `count`. Every method is to be called by all ranks; alone it does nothing."""
@@ -124,6 +145,24 @@ class Ranks:
         with parting_told():
             dist.broadcast(held, 0)
         return held.numpy().tobytes()
+
+    def bytes_to_first(self, data: bytes) -> list[bytes]:
+        """The bytes of every rank, in their order, on the first; nothing on the others."""
+        if self.count == 1:
+            return [data]
+        sizes = self.stacked(torch.tensor(len(data))).tolist()
+        with parting_told():
+            if not self.first:
+                if data:
+                    dist.send(torch.frombuffer(bytearray(data), dtype=torch.uint8), 0)
+                return []
+            every = [data]
+            for rank, size in enumerate(sizes[1:], 1):
+                held = torch.empty(size, dtype=torch.uint8)
+                if size:
+                    dist.recv(held, rank)
+                every.append(held.numpy().tobytes())
+        return every
 
     def share(self, tensors: Iterable[Tensor]) -> None:
         """Give all ranks the first one's values, in place."""

@@ -20,6 +20,7 @@ from swell.generators.outside import refuse_label_leak
 from swell.generators.positives import read_manifest
 from swell.ledger import Ledger
 from swell.model import Model
+from swell.ranks import ending_told
 from swell.recipes import Recipe, check_budget, check_seed, composed
 from swell.run import Run, read_ledger
 from swell.training.distributed import joined, one_first
@@ -286,15 +287,18 @@ def embed(
     """Write the features of `data`, float32 [N, D], to `out`; `run` may be an exported .safetensors file too.
 
     .npz, .parquet or .h5ad by the ending: see `swell.exporting.embeddings.write_embeddings`. With `patches`, their mean
-    over that many patches of each sample; see `Run.encode`.
+    over that many patches of each sample; see `Run.encode`. Processes that torchrun started share the work; all of them
+    call this, and the first writes.
 
     Raises:
         InputError: data that do not fit the run; another ending; an .h5ad of what is none.
+        Parted: another process that shares the work is gone.
     """
     from swell.exporting.embeddings import write_embeddings
 
-    model = load(run) if isinstance(run, (str, Path)) else run
-    return write_embeddings(model, data, out, patches=patches, patch_mode=patch_mode, quiet=quiet)
+    with joined() as ranks, ending_told(ranks):
+        model = load(run) if isinstance(run, (str, Path)) else run
+        return write_embeddings(model, data, out, patches=patches, patch_mode=patch_mode, quiet=quiet, ranks=ranks)
 
 
 def export(

@@ -1,5 +1,6 @@
 """Samples in parts: the same as opened as a whole, one part at a time, whatever the file."""
 
+import tarfile
 import time
 
 import numpy as np
@@ -12,7 +13,7 @@ from swell.data.gen import write_gen, write_shards
 from swell.data.open import open_data
 from swell.data.preparation import Preparation
 from swell.data.source import Provenance
-from swell.data.stream import ahead, of_source, stream_of
+from swell.data.stream import Share, ahead, of_source, stream_of
 from swell.errors import InputError
 
 
@@ -190,3 +191,61 @@ def test_cells_of_a_file(kind, tmp_path, monkeypatch):
     adata.write_h5ad(tmp_path / "cells.h5ad")
     with pytest.raises(InputError, match=r"cells\.h5ad: no layer 'counts'"):
         stream_of(tmp_path / "cells.h5ad", source.shape, source.preparation)
+
+
+# ---- shares ----------------------------------------------------------------------------------------------
+
+
+def in_turn(make, count):
+    """The parts of `count` shares, taken in turn as processes would: samples, ids and paths; how many each decoded."""
+    shares = [list(make(Share(rank, count)).parts) for rank in range(count)]
+    parts = [shares[i % count][i // count] for i in range(sum(map(len, shares)))]
+    paths = [path for p in parts for path in p.paths]
+    return np.concatenate([p.samples for p in parts]), np.concatenate([p.ids for p in parts]).tolist(), paths
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_shares_in_turn_are_the_whole(folder, tmp_path, monkeypatch, count):
+    monkeypatch.setenv("SWELL_CACHE", str(tmp_path / "cache"))
+    names = sorted(path for path in folder.rglob("*.png"))
+    for path in names[8:16]:
+        path.write_bytes(b"no picture either")  # a whole window of files
+    images = np.random.default_rng(0).integers(0, 256, (41, 3, 8, 8), np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    x = np.random.default_rng(0).normal(size=(37, 3))
+    np.save(tmp_path / "x.npy", x)
+    learnt = Preparation.fit(x.astype(np.float32), kind="table")
+    write_tar(tmp_path / "images.tar", names)
+    made = {
+        "files": lambda share: stream_of(folder, (3, 8, 8), max_bad=0.5, share=share),
+        "shards": lambda share: stream_of(tmp_path / "images.tar", (3, 8, 8), max_bad=0.5, share=share),
+        "array": lambda share: stream_of(tmp_path / "images.npy", (3, 8, 8), share=share),
+        "vectors": lambda share: stream_of(tmp_path / "x.npy", (3,), learnt, share=share),
+        "source": lambda share: of_source(open_data(images), share),
+    }
+    for name, make in made.items():
+        samples, ids, paths = in_turn(make, count)
+        expected = whole(make(Share()))
+        np.testing.assert_array_equal(samples, expected[0], err_msg=name)
+        assert (ids, paths) == expected[1:], name
+    time.sleep(0.06)
+    open_data(folder, size=8, max_bad=0.5, quiet=True)
+    monkeypatch.setattr(streams, "decode_files", None)  # from the cache
+    assert in_turn(made["files"], count)[1:] == whole(made["files"](Share()))[1:]
+
+
+def test_images_of_other_shares_are_not_decoded(folder, monkeypatch):
+    decoded = []
+    original = streams.decode_files
+    monkeypatch.setattr(
+        streams, "decode_files", lambda root, files, *more: (decoded.extend(files), original(root, files, *more))[1]
+    )
+    for rank in range(2):
+        list(stream_of(folder, (3, 8, 8), max_bad=0.5, share=Share(rank, 2)).parts)
+    assert len(decoded) == len(set(decoded)) == 30
+
+
+def write_tar(path, files):
+    with tarfile.open(path, "w") as archive:
+        for file in files:
+            archive.add(file, file.relative_to(file.parents[1]).as_posix())

@@ -247,7 +247,7 @@ def test_what_cannot_be_shared_is_refused_by_the_first(monkeypatch, capsys, rank
     monkeypatch.setenv("RANK", str(rank))
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["evaluate", "run", "builtin:digits"]) == 2
-    line = "swell: swell evaluate by 2 processes at once: expected one process; pretrain and generate can be shared; start it without torchrun"
+    line = "swell: swell evaluate by 2 processes at once: expected one process; pretrain, generate and embed can be shared; start it without torchrun"
     assert capsys.readouterr().err.splitlines() == ([line] if rank == 0 else [])
 
 

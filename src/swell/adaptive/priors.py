@@ -95,9 +95,10 @@ def weight_prior(divergence: float, n: int, m: int, anchor: Anchor = ADAINF) -> 
     beta, alone = best_share(divergence, n, m, c), c / math.sqrt(n)
     gain = 1 - bound(beta, divergence, n, m, c) / alone
     if gain < LEAST_GAIN:
+        needed = f"{'clearly ' if divergence < alone else ''}below {alone:.2f}"
         reason = (
-            f"generated samples lie {divergence:.2f} from real ones (0 = the same); with {n:,} real samples they "
-            f"would pay below {alone:.2f}"
+            f"generated samples lie {divergence:.2f} from real ones (0 = the same); with {n:,} real samples they would "
+            f"pay {needed}"
         )
         return WeightPrior(1.0, None, False, 0.0, reason)
     weight = beta * m / ((1 - beta) * n)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from swell.data.preparation import Preparation
     from swell.data.sparse import SparseRows
 
-__all__ = ["Part", "Stream", "ahead", "of_source", "stream_of"]
+__all__ = ["WHOLE", "Part", "Share", "Stream", "ahead", "of_source", "stream_of"]
 
 ROWS = 512  # every part but the last is a multiple of it: as many samples as the encoder takes at once
 BYTES = 48 << 20  # of a part, about
@@ -54,19 +55,48 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Share:
+    """Every `count`-th part from part `rank` on: what one of several processes reads.
+
+    The parts of all, taken in turn, are those of the whole; one whose files are all left out is there, and empty.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+
+WHOLE = Share()
+
+
+@dataclass(frozen=True)
 class Stream:
-    """`most` samples, fewer where files cannot be read; `parts` gives them once, in order."""
+    """`most` samples, fewer where files cannot be read; `parts` gives them, or a share of them, once, in order.
+
+    Attributes:
+        of_files: they have paths.
+        most_bad: files that may be left out of all, which a share alone cannot tell.
+        known: how many can be read, where that is known before; processes that know different things have other parts.
+    """
 
     origin: str
     most: int
     parts: Iterator[Part]
     of_files: bool = False
+    most_bad: int | None = None
+    known: int | None = None
 
 
 def stream_of(
-    data: object, shape: tuple[int, ...], preparation: Preparation | None = None, max_bad: float = 0.01
+    data: object,
+    shape: tuple[int, ...],
+    preparation: Preparation | None = None,
+    max_bad: float = 0.01,
+    share: Share = WHOLE,
 ) -> Stream | None:
-    """`data` in parts for an encoder of samples of `shape`; None of what has to be opened as a whole.
+    """`data`, or a share, in parts for an encoder of samples of `shape`; None of what has to be opened as a whole.
+
+    Images that are not in the share are neither read nor decoded. Vectors are, as only all of them tell whether they
+    are of the encoder's kind.
 
     Raises:
         InputError: samples that the encoder does not take, here or while the parts are made.
@@ -76,30 +106,30 @@ def stream_of(
     path = Path(os.path.expanduser(os.fspath(data)))
     images, square = len(shape) == 3, len(shape) == 3 and shape[1] == shape[2]
     if path.is_dir() and is_gen(path):
-        return _of_shards(path, shape)
+        return _of_shards(path, shape, share)
     if square and (packed := find_shards(path)):
         from swell.data.packed_stream import stream_packed
 
-        return stream_packed(packed, shape, max_bad, cache_folder())
+        return stream_packed(packed, shape, max_bad, cache_folder(), share)
     if path.is_dir() and square:
-        return _of_folder(path, shape, max_bad)
+        return _of_folder(path, shape, max_bad, share)
     if path.suffix.lower() == ".h5ad" and path.is_file() and not images and preparation is not None:
-        return _of_cells(path, preparation)
+        return _of_cells(path, preparation, share)
     if path.suffix.lower() == ".npy" and path.is_file():
         a = mapped(path)
         if images and a.ndim in (3, 4) and len(a) > 0 and 0 not in a.shape[1:]:
-            return _of_images(path, shape)
+            return _of_images(path, shape, share)
         if not images and a.ndim == 2 and len(a) > 0:
-            return _of_vectors(path, preparation)
+            return _of_vectors(path, preparation, share)
     return None
 
 
-def of_source(source: Source) -> Stream:
+def of_source(source: Source, share: Share = WHOLE) -> Stream:
     """An opened source in parts; sparse rows stay sparse until they are asked for."""
     rows = rows_at_once(source.shape, 1 if source.is_images else 4)
 
     def parts() -> Iterator[Part]:
-        for start in range(0, len(source), rows):
+        for start in starts(len(source), rows, share):
             stop = min(start + rows, len(source))
             yield Part(source.samples[start:stop], np.arange(start, stop))
 
@@ -113,6 +143,11 @@ def ahead(parts: Iterator[T]) -> Iterator[T]:
         while (part := coming.result()) is not None:
             coming = pool.submit(next, parts, None)
             yield part
+
+
+def starts(count: int, rows: int, share: Share = WHOLE) -> range:
+    """Where the parts of `count` samples begin that are the share's own."""
+    return range(share.rank * rows, count, share.count * rows)
 
 
 def rows_at_once(shape: tuple[int, ...], itemsize: int) -> int:
@@ -134,7 +169,7 @@ def _other(origin: str, given: Sequence[int], shape: tuple[int, ...]) -> InputEr
     )
 
 
-def _of_shards(path: Path, shape: tuple[int, ...]) -> Stream:
+def _of_shards(path: Path, shape: tuple[int, ...], share: Share) -> Stream:
     """Generated samples, every checksum verified before its shard is used."""
     found, shards = gen_shards(path)
     size = (shape[1],) * 2 if len(shape) == 3 and shape[1] == shape[2] else shape[1:]
@@ -149,7 +184,13 @@ def _of_shards(path: Path, shape: tuple[int, ...]) -> Stream:
                 side = size[0] if size[0] == size[1] else None
                 yield _fitting(resized(Source(shard, found.provenance), side).samples, shape, str(path))
 
-    return Stream(str(path), found.total, _regrouped(rows(), rows_at_once(shape, 1 if len(shape) == 3 else 4)))
+    parts = _regrouped(rows(), rows_at_once(shape, 1 if len(shape) == 3 else 4))
+    return Stream(str(path), found.total, _own(parts, share))
+
+
+def _own(parts: Iterator[Part], share: Share) -> Iterator[Part]:
+    """The share's own; all are made, to the end."""
+    return islice(parts, share.rank, None, share.count)
 
 
 def _regrouped(blocks: Iterator[np.ndarray], rows: int) -> Iterator[Part]:
@@ -167,11 +208,13 @@ def _regrouped(blocks: Iterator[np.ndarray], rows: int) -> Iterator[Part]:
         yield Part(np.concatenate(kept), np.arange(start, start + held))
 
 
-def _of_rows(path: Path, count: int, rows: int, made: Callable[[np.ndarray], np.ndarray | SparseRows]) -> Stream:
+def _of_rows(
+    path: Path, count: int, rows: int, made: Callable[[np.ndarray], np.ndarray | SparseRows], share: Share = WHOLE
+) -> Stream:
     """Rows of a .npy file, copied out of a map that lasts as long as a part."""
 
     def parts() -> Iterator[Part]:
-        for start in range(0, count, rows):
+        for start in starts(count, rows, share):
             stop = min(start + rows, count)
             block = np.array(mapped(path)[start:stop])
             if len(block) != stop - start:
@@ -181,7 +224,7 @@ def _of_rows(path: Path, count: int, rows: int, made: Callable[[np.ndarray], np.
     return Stream(str(path), count, parts())
 
 
-def _of_images(path: Path, shape: tuple[int, ...]) -> Stream:
+def _of_images(path: Path, shape: tuple[int, ...], share: Share) -> Stream:
     a = channels_first(mapped(path), str(path))
     unit = a.dtype != np.uint8 and unit_range(a, str(path))  # one range for the whole file, whatever a part of it holds
     side = shape[1] if shape[1] == shape[2] else None
@@ -192,10 +235,10 @@ def _of_images(path: Path, shape: tuple[int, ...]) -> Stream:
         return _fitting(resized(Source(plain, Provenance("real", str(path))), side).samples, shape, str(path))
 
     per_row = a.dtype.itemsize * int(np.prod(a.shape[1:]))
-    return _of_rows(path, len(a), rows_at_once((max(per_row, int(np.prod(shape))),), 1), made)
+    return _of_rows(path, len(a), rows_at_once((max(per_row, int(np.prod(shape))),), 1), made, share)
 
 
-def _of_vectors(path: Path, preparation: Preparation | None) -> Stream:
+def _of_vectors(path: Path, preparation: Preparation | None, share: Share) -> Stream:
     """Raw vectors, prepared part by part. Only the whole tells counts from logged values, which is seen at the end."""
     a = mapped(path)
     kinds: set[str] = set()
@@ -213,10 +256,10 @@ def _of_vectors(path: Path, preparation: Preparation | None) -> Stream:
 
     width = a.shape[1] if preparation is None else max(a.shape[1], len(preparation.features))
     whole = _of_rows(path, len(a), rows_at_once((width,), 8), made)
-    return Stream(whole.origin, whole.most, parts())
+    return Stream(whole.origin, whole.most, _own(parts(), share))
 
 
-def _of_cells(path: Path, preparation: Preparation) -> Stream | None:
+def _of_cells(path: Path, preparation: Preparation, share: Share) -> Stream | None:
     """Cells row by row, where they are stored so; the values of a part are all that is in memory."""
     rows = open_rows(path, preparation.layer, preparation.batch)
     if rows is None or rows.total == 0:
@@ -232,7 +275,7 @@ def _of_cells(path: Path, preparation: Preparation) -> Stream | None:
         with _named(path):
             preparation.require_alike(kinds)
 
-    return Stream(str(path), rows.total, parts())
+    return Stream(str(path), rows.total, _own(parts(), share))
 
 
 @contextmanager
@@ -245,7 +288,7 @@ def _named(path: Path) -> Iterator[None]:
         raise InputError(given, error.expected, error.todo) from None
 
 
-def _of_folder(root: Path, shape: tuple[int, ...], max_bad: float) -> Stream:
+def _of_folder(root: Path, shape: tuple[int, ...], max_bad: float, share: Share) -> Stream:
     listed_at = time.time_ns()
     files = listing(root)
     rows = rows_at_once(shape, 1)
@@ -258,29 +301,35 @@ def _of_folder(root: Path, shape: tuple[int, ...], max_bad: float) -> Stream:
         check_bad(root, files, decoded.bad, max_bad)
         _tell(files, decoded.bad)
         left_out = {i for i, _ in decoded.bad}
-        return Stream(str(root), len(files), _of_blob(decoded.blob, shape, files, left_out, rows), of_files=True)
-    return Stream(str(root), len(files), _decoded(root, files, shape, max_bad, rows), of_files=True)
+        parts = _of_blob(decoded.blob, shape, files, left_out, rows, share)
+        return Stream(str(root), len(files), parts, of_files=True, known=len(files) - len(left_out))
+    parts = _decoded(root, files, shape, max_bad, rows, share)
+    return Stream(str(root), len(files), parts, of_files=True, most_bad=int(max_bad * len(files)))
 
 
 def _of_blob(
-    blob: Path, shape: tuple[int, ...], files: list[ImageFile], left_out: set[int], rows: int
+    blob: Path, shape: tuple[int, ...], files: list[ImageFile], left_out: set[int], rows: int, share: Share
 ) -> Iterator[Part]:
     places = np.array([i for i in range(len(files)) if i not in left_out], np.int64)
-    for start in range(0, len(places), rows):
+    for start in starts(len(places), rows, share):
         ids = places[start : start + rows]
         block = np.array(mapped(blob)[start : start + len(ids)])
         yield Part(_fitting(block, shape, str(blob)), ids, [files[i].path for i in ids])
 
 
-def _decoded(root: Path, files: list[ImageFile], shape: tuple[int, ...], max_bad: float, rows: int) -> Iterator[Part]:
-    """Windows of files decoded on all cores; a window of readable ones is filled up to `rows` from the next."""
+def _decoded(
+    root: Path, files: list[ImageFile], shape: tuple[int, ...], max_bad: float, rows: int, share: Share
+) -> Iterator[Part]:
+    """Windows of files decoded on all cores; a window of readable ones is filled up to `rows` from the next, but not in
+    a share.
+    """
     channels, side = shape[0], shape[1]
     bad: list[tuple[int, str]] = []
     samples: list[np.ndarray] = []
     ids: list[int] = []
     looked = [h for h in (read_header(root, file) for file in files[:32]) if not isinstance(h, str)]
     pixels = int(np.median([h.width * h.height for h in looked])) if looked else 0
-    for start in range(0, len(files), rows):
+    for start in starts(len(files), rows, share):
         window = files[start : start + rows]
         if channels == 1:
             _refuse_colour(root, window, shape)
@@ -292,12 +341,15 @@ def _decoded(root: Path, files: list[ImageFile], shape: tuple[int, ...], max_bad
         left_out = {i for i, _ in wrong}
         ids += [i for i in range(start, start + len(window)) if i not in left_out]
         samples += [row for chunk in found for row in chunk.rows]
-        last = start + rows >= len(files)
+        last = start + rows >= len(files) or share.count > 1
+        if share.count > 1 and not ids:
+            yield Part(np.empty((0, *shape), np.uint8), np.empty(0, np.int64))
         while len(ids) >= rows or (last and ids):
             some = ids[:rows]
             yield Part(np.stack(samples[:rows]), np.array(some, np.int64), [files[i].path for i in some])
             ids, samples = ids[rows:], samples[rows:]
-    _tell(files, bad)
+    if share == WHOLE:
+        _tell(files, bad)
 
 
 def _refuse_colour(root: Path, files: Sequence[ImageFile], shape: tuple[int, ...]) -> None:
