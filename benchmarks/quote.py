@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from adapt.tables import inflation_block, regret_block, tau_block
 from peers.table import peers_block
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -336,6 +337,11 @@ def quoted(path: Path, text: str) -> str:
         "methods.md": {"short presets": presets_block, "methods table": methods_block, "patches": patches_block},
         "masked.md": {"masked table": masked_block},
         "diffaug.md": {"cells table": cells_block, "sweep table": sweep_block},
+        "adapt.md": {
+            "inflation table": lambda: inflation_block(newest),
+            "regret table": lambda: regret_block(newest),
+            "tau table": lambda: tau_block(newest),
+        },
     }[path.name]
     for name, block in blocks.items():
         pattern = rf"<!-- {name} -->.*?<!-- end of {name} -->"
@@ -354,6 +360,7 @@ if __name__ == "__main__":
         ROOT / "docs" / "methods.md",
         ROOT / "docs" / "masked.md",
         ROOT / "docs" / "diffaug.md",
+        ROOT / "docs" / "adapt.md",
         *sorted((ROOT / "src" / "swell" / "methods").glob("*.py")),
     ]
     before = {path: path.read_text() for path in files}

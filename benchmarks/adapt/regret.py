@@ -14,10 +14,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from _panels import ROOT, claim, write_result
-from grid import GRID
+from _panels import ROOT, Line, Panel, claim, draw, write_result
+from grid import GRID, WEIGHTS
 from scipy.optimize import minimize
-from scipy.stats import kendalltau
+from scipy.stats import kendalltau, t
+from tables import inflation_block, regret_block, tau_block
 
 from swell.adaptive.choose import VOTERS, Row, choose, rank
 from swell.evaluation.scores import SCORES
@@ -47,15 +48,7 @@ def main() -> None:
         for score in SCORES | {"learnability": None}
     }
     effects = {name: inflation(rows, name) for name in sets}
-    for who, by in sorted(regret.items(), key=lambda item: mean(list(item[1].values()))):
-        told = "  ".join(
-            f"{s} {v:5.2f} ({chosen[who][s]})" if who in chosen else f"{s} {v:5.2f}" for s, v in by.items()
-        )
-        print(f"{who:22s} {mean(list(by.values())):5.2f}   {told}")
-    for score, by in taus.items():
-        print(f"{score:15s} {mean(list(by.values())):5.2f}   " + "  ".join(f"{s} {v:5.2f}" for s, v in by.items()))
-    for name, found in effects.items():
-        print(name, {k: f"{m:+.2f} [{low:+.2f}, {high:+.2f}]" for k, (m, low, high) in found.items()})
+    over_sets = {what: interval([effects[name][what][0] for name in sets]) for what in ASKED}
     own = list(regret["swell"].values())
     best = min((who for who in regret if who != "swell"), key=lambda who: mean(list(regret[who].values())))
     detail = (
@@ -67,9 +60,46 @@ def main() -> None:
     line = claim(
         "selection regret without labels", mean(own), float(np.std(own)), len(own), stored["seconds"], "", detail
     )
+    result = {
+        "claim": line,
+        "grid": path.parent.name,
+        "sets": sets,
+        "configurations": len(GRID),
+        "seeds": {name: len(of(rows, f"{name}/learnability")) for name in sets},
+        "best": {name: max(by, key=by.__getitem__) for name, by in truth.items()},
+        "chosen": chosen,
+        "regret": regret,
+        "behind_none": behind,
+        "tau": taus,
+        "effects": effects,
+        "effects_over_sets": over_sets,
+        "why": {name: told_by_swell(name, tables, rows) for name in sets},
+        "weights": weights,
+    }
+    write_result("adapt-regret", result)
+    figure(rows, sets)
+    for block in (regret_block, tau_block, inflation_block):
+        print(block(lambda _: ("adapt-regret", result)), end="\n\n")
     print(line)
-    result = {"chosen": chosen, "regret": regret, "behind_none": behind, "tau": taus, "effects": effects}
-    print(write_result("adapt-regret", {"claim": line, "grid": path.parent.name, **result, "weights": weights}))
+
+
+def figure(rows: Mapping[str, Any], sets: list[str]) -> None:
+    """Accuracy over the strength of the views, a line for each weight, of as many generated samples as there were."""
+    most = max(amount for _, _, amount in GRID.values())
+    panels = []
+    for name in sets:
+        lines = []
+        for key, weight in enumerate((0.0, 1.0, *WEIGHTS)):
+            points = []
+            for config, (w, strength, amount) in GRID.items():
+                if (w == weight and amount == most) or (weight == 0 and not amount):
+                    found = [row["linear"] for row in of(rows, f"{name}/{config}")]
+                    points.append((strength, mean(found), float(np.std(found, ddof=1)) if len(found) > 1 else 0.0))
+            lines.append(Line(f"{weight:g}", tuple(sorted(points)), key))
+        panels.append(Panel(name, "strength of the views", "linear accuracy, %", tuple(lines), low=None))
+    legend = {"generated": {0: "none", **{key: f"weight {w:g}" for key, w in enumerate((1.0, *WEIGHTS), 1)}}}
+    note = f"Mean ± sd over seeds; {most} generated samples for each real one. Equal steps everywhere."
+    draw(ROOT / "docs" / "adapt-grid.svg", panels, legend, note, columns=3)
 
 
 def of(rows: Mapping[str, Any], prefix: str) -> list[dict[str, Any]]:
@@ -104,6 +134,21 @@ Chooser = Callable[[str, Mapping[str, Table], Mapping[str, Any], Mapping[str, An
 
 def by_swell(name: str, tables: Mapping[str, Table], rows: Mapping[str, Any], _: Any) -> str:
     return choose(tables[name], generated=GENERATED, vetoed=copied(rows, name)).name
+
+
+def by_swell_without_guard(name: str, tables: Mapping[str, Table], rows: Mapping[str, Any], _: Any) -> str:
+    return choose(tables[name], generated=GENERATED, vetoed=copied(rows, name), least_agreement=0.0).name
+
+
+def told_by_swell(name: str, tables: Mapping[str, Table], rows: Mapping[str, Any]) -> dict[str, Any]:
+    made = choose(tables[name], generated=GENERATED, vetoed=copied(rows, name))
+    return {
+        "agreement": made.agreement,
+        "margin": made.margin,
+        "noise": made.noise,
+        "leader": made.leader,
+        "reasons": list(made.reasons),
+    }
 
 
 def by_fitted_votes(name: str, tables: Mapping[str, Table], rows: Mapping[str, Any], weights: Mapping[str, Any]) -> str:
@@ -149,6 +194,7 @@ def fixed(config: str) -> Chooser:
 
 CHOOSERS: dict[str, Chooser] = {
     "swell": by_swell,
+    "swell, scores need not agree": by_swell_without_guard,
     "votes fitted elsewhere": by_fitted_votes,
     "ranks alone": by_ranks_alone,
     "priors alone": by_priors,
@@ -200,25 +246,30 @@ def tau(table: Table, truth: Mapping[str, float], score: str) -> float:
     return float(kendalltau([-places[c] for c in GRID], [truth[c] for c in GRID]).statistic)
 
 
+ASKED = {  # the 2 x 2 x 2: which difference answers which question
+    "weak views alone": ("weak_only", "none"),
+    "plain inflation, strong views": ("vanilla", "none"),
+    "weighted, strong views": ("weighted", "none"),
+    "plain inflation, weak views, over weak views alone": ("vanilla_weak", "weak_only"),
+    "weighted, weak views (AdaInf), over weak views alone": ("adainf", "weak_only"),
+    "AdaInf over none": ("adainf", "none"),
+}
+
+
 def inflation(rows: Mapping[str, Any], name: str) -> dict[str, tuple[float, float, float]]:
     """Differences of linear accuracy, paired by seed: mean and interval of Student's t at 95 %."""
-    from scipy.stats import t
-
     linear = {c: [row["linear"] for row in of(rows, f"{name}/{c}")] for c in GRID}
-    asked = {
-        "weak views alone": ("weak_only", "none"),
-        "plain inflation, strong views": ("vanilla", "none"),
-        "weighted, strong views": ("weighted", "none"),
-        "plain inflation, weak views": ("vanilla_weak", "weak_only"),
-        "weighted, weak views (AdaInf) over weak views alone": ("adainf", "weak_only"),
-        "AdaInf over none": ("adainf", "none"),
+    return {
+        what: interval(np.subtract(*(linear[c][: min(len(linear[c]) for c in pair)] for c in pair)))
+        for what, pair in ASKED.items()
     }
-    found = {}
-    for what, (a, b) in asked.items():
-        d = np.subtract(linear[a], linear[b])
-        half = t.ppf(0.975, len(d) - 1) * d.std(ddof=1) / math.sqrt(len(d)) if len(d) > 1 else math.nan
-        found[what] = (float(d.mean()), float(d.mean() - half), float(d.mean() + half))
-    return found
+
+
+def interval(differences: Any) -> tuple[float, float, float]:
+    """Mean and 95 % interval of Student's t; NaN for the interval of one value."""
+    d = np.asarray(differences, np.float64)
+    half = t.ppf(0.975, len(d) - 1) * d.std(ddof=1) / math.sqrt(len(d)) if len(d) > 1 else math.nan
+    return float(d.mean()), float(d.mean() - half), float(d.mean() + half)
 
 
 if __name__ == "__main__":

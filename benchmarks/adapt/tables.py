@@ -1,0 +1,86 @@
+"""The tables of docs/adapt.md, made from the newest adapt-regret result; `benchmarks/quote.py` puts them there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+Newest = Callable[[str], tuple[str, dict[str, Any]] | None]
+MISSING = "Not measured yet."
+
+
+def regret_block(newest: Newest) -> str:
+    """Points lost to the best configuration: choosers down, the least first, sets across."""
+    entry = newest("adapt-regret")
+    if entry is None:
+        return MISSING
+    folder, result = entry
+    sets = result["sets"]
+    rows = [f"| chooser | mean | {' | '.join(sets)} |", f"|---|{'---:|' * (1 + len(sets))}"]
+    for who, lost in sorted(result["regret"].items(), key=lambda item: mean(item[1].values())):
+        cells = [f"{lost[name]:.1f}" + _choice(result["chosen"].get(who, {}), name) for name in sets]
+        shown = f"**{who}**" if who == "swell" else who
+        rows.append(f"| {shown} | {mean(lost.values()):.2f} | {' | '.join(cells)} |")
+    best = ", ".join(f"{name} {_name(config)}" for name, config in result["best"].items())
+    told = (
+        f"Points of linear accuracy by which the chosen configuration (in brackets) is behind the best of {result['configurations']}, "
+        f"means over {_seeds(result)} seeds. The best: {best}. From `{folder}`."
+    )
+    return "\n".join([*rows, "", told])
+
+
+def tau_block(newest: Newest) -> str:
+    """Kendall's tau of every score with the probe."""
+    entry = newest("adapt-regret")
+    if entry is None:
+        return MISSING
+    folder, result = entry
+    sets = result["sets"]
+    rows = [f"| score | mean | {' | '.join(sets)} |", f"|---|{'---:|' * (1 + len(sets))}"]
+    for score, by in sorted(result["tau"].items(), key=lambda item: -mean(item[1].values())):
+        cells = " | ".join(f"{by[name]:+.2f}" if name in by else "" for name in sets)
+        rows.append(f"| {score} | {mean(by.values()):+.2f} | {cells} |")
+    told = f"Kendall's rank correlation over the {result['configurations']} configurations of a set; empty where a score has no meaning."
+    return "\n".join([*rows, "", f"{told} From `{folder}`."])
+
+
+def inflation_block(newest: Newest) -> str:
+    """The 2 x 2 x 2: what weak views, generated samples and their weight change, each alone and together."""
+    entry = newest("adapt-regret")
+    if entry is None:
+        return MISSING
+    folder, result = entry
+    sets, effects = result["sets"], result["effects"]
+    rows = [f"| linear accuracy, points | {' | '.join(sets)} | all sets |", f"|---|{'---:|' * (1 + len(sets))}"]
+    for what, over_all in result["effects_over_sets"].items():
+        cells = [_interval(effects[name][what]) for name in sets]
+        rows.append(f"| {what} | {' | '.join([*cells, _interval(over_all)])} |")
+    told = (
+        f"Differences paired by seed, mean [95 % interval of Student's t over {_seeds(result)} seeds; in the last column over the "
+        f"{len(sets)} sets' means]. From `{folder}`."
+    )
+    return "\n".join([*rows, "", told])
+
+
+def mean(values: Any) -> float:
+    found = [v for v in values if v is not None and not math.isnan(v)]  # JSON has null for NaN
+    return sum(found) / len(found) if found else math.nan
+
+
+def _choice(chosen: dict[str, str], name: str) -> str:
+    return f" ({_name(chosen[name])})" if name in chosen else ""
+
+
+def _name(config: str) -> str:
+    return config.replace("_", " ")
+
+
+def _seeds(result: dict[str, Any]) -> str:
+    counts = sorted(set(result["seeds"].values()))
+    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+
+
+def _interval(found: list[float | None]) -> str:
+    middle, low, high = found
+    return f"{middle:+.1f}" if low is None or math.isnan(low) else f"{middle:+.1f} [{low:+.1f}, {high:+.1f}]"
