@@ -1,10 +1,11 @@
 """Every configuration of a grid trained and probed: what a chooser without labels could have chosen from.
 
-    python benchmarks/adapt/grid.py [--seeds 3] [--sets digits,paul15] [--only none,adainf]
+    python benchmarks/adapt/grid.py [--seeds 3] [--sets digits,paul15] [--only none,adainf] [--held-out]
 
 Weight x strength x amount of generated samples, plain inflation, and real samples alone at four strengths, on five sets.
 A row is one encoder: all label-free scores on a held-out reference that neither it nor the generator saw, and, to judge
 by, the probe with labels. Two rows at a time, a thread each; goes on where it stopped. `regret.py` reads the result.
+--held-out: half of the grid on five further sets, on which nothing of the chooser was settled.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ bind_threads()
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from _sets import SETS, scratch, settings, task  # noqa: E402
+from _sets import HELD_OUT, SETS, scratch, settings, task  # noqa: E402
 
 import swell  # noqa: E402
 from _arms import Job, Rows  # noqa: E402
@@ -64,18 +65,25 @@ GRID: dict[str, tuple[float, float, int]] = {
 }
 
 
-def main(seeds: int, sets: str, only: str) -> None:
-    rows = Rows("adapt-grid", {**settings(), "grid": GRID_TOLD, "generator_seconds": GENERATOR_SECONDS})
-    chosen, configs = (given.split(",") if given else list(known) for given, known in ((sets, SETS), (only, GRID)))
+SMALL_GRID = tuple(
+    name
+    for name, (weight, strength, amount) in GRID.items()
+    if amount in (0, max(AMOUNTS)) and (not amount or strength > min(STRENGTHS))
+)
+
+
+def main(seeds: int, sets: str, only: str, held_out: bool) -> None:
+    known, grid = (HELD_OUT, SMALL_GRID) if held_out else (SETS, tuple(GRID))
+    told = {name: list(GRID[name]) for name in grid}  # as JSON holds it
+    name = "adapt-grid-held-out" if held_out else "adapt-grid"
+    rows = Rows(name, {**settings(known), "grid": told, "generator_seconds": GENERATOR_SECONDS})
+    chosen, configs = (given.split(",") if given else list(every) for given, every in ((sets, known), (only, grid)))
     pairs = [(data, seed) for seed in range(seeds) for data in chosen]
     rows.make([(f"{data}/generator/{seed}", generator, (data, seed)) for data, seed in pairs], together=2)
     jobs: list[Job] = [(f"{d}/{c}/{s}", made, (d, c, s)) for d, s in pairs for c in configs]
     rows.make(jobs, together=2)
-    whole = [(d, s) for d, s in pairs if all(f"{d}/{c}/{s}" in rows.rows for c in GRID)]
-    rows.make([(f"{d}/learnability/{s}", learnable, (d, s)) for d, s in whole], together=2)
-
-
-GRID_TOLD = {name: list(config) for name, config in GRID.items()}  # as JSON holds it
+    whole = [(d, s) for d, s in pairs if all(f"{d}/{c}/{s}" in rows.rows for c in grid)]
+    rows.make([(f"{d}/learnability/{s}", learnable, (d, s, grid)) for d, s in whole], together=2)
 
 
 def gen_folder(data: str, seed: int) -> Path:
@@ -143,10 +151,10 @@ def keep(data: str, config: str, seed: int, features: torch.Tensor) -> None:
         np.save(file, features.numpy().astype(np.float32))
 
 
-def learnable(data: str, seed: int) -> dict[str, Any]:
+def learnable(data: str, seed: int, grid: tuple[str, ...]) -> dict[str, Any]:
     """What the encoders of one set and seed say of one another."""
     begun = time.perf_counter()
-    features = {config: torch.from_numpy(np.load(kept(data, config, seed))) for config in GRID}
+    features = {config: torch.from_numpy(np.load(kept(data, config, seed))) for config in grid}
     return {"learnability": learnability(features), "wall_seconds": time.perf_counter() - begun}
 
 
@@ -155,4 +163,5 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--sets", default="", help="sets, separated by commas")
     parser.add_argument("--only", default="", help="configurations, separated by commas")
+    parser.add_argument("--held-out", action="store_true", help="half of the grid on further sets")
     main(**vars(parser.parse_args()))

@@ -1,16 +1,20 @@
 """What choosing without labels costs: regret of every chooser on the grid, and how far each score follows the probe.
 
-    python benchmarks/adapt/regret.py
+    python benchmarks/adapt/regret.py [--held-out]
 
 Reads the newest adapt-grid result. Regret is the probe accuracy of the best configuration less that of the chosen one, in
 points, both means over seeds; choosers see the label-free scores alone. What is fitted (weights of the votes) is fitted
-on the other sets. And the 2 x 2 x 2: does generated data help once views are weak?
+on the other sets. And the 2 x 2 x 2: does generated data help once views are weak? --held-out: the same of the sets on
+which nothing of the chooser was settled; what is fitted is fitted on all of the others.
 """
 
 from __future__ import annotations
 
+import argparse
 import math
 from collections.abc import Callable, Mapping
+from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,24 +24,36 @@ from scipy.optimize import minimize
 from scipy.stats import kendalltau, t
 from tables import inflation_block, regret_block, tau_block
 
-from swell.adaptive.choose import VOTERS, Row, choose, rank
+from swell.adaptive.choose import VOTERS, Row, choose, rank, voters_of
 from swell.evaluation.scores import SCORES
 from swell.files import read_json
 
 Table = Mapping[str, list[Row]]  # configuration -> a row of scores for each seed
+Truth = Mapping[str, Mapping[str, float]]  # set -> configuration -> accuracy
+MOST_VOTERS = 4
 GENERATED = tuple(name for name, (_, _, amount) in GRID.items() if amount)
 GOAL, WORST = 0.5, 1.5  # points: mean regret, and how much worse than `none` a choice may be on any set
 
 
-def main() -> None:
-    path = sorted((ROOT / "benchmarks" / "results").glob("20??-??-??-adapt-grid/result.json"))[-1]
-    stored = read_json(path)
-    rows = stored["rows"]
-    sets = [name for name in stored["settings"]["sets"] if complete(rows, name)]
-    tables = {name: scores_of(rows, name) for name in sets}
-    truth = {name: {c: mean([r["linear"] for r in of(rows, f"{name}/{c}")]) for c in GRID} for name in sets}
-    weights = {name: fitted({s: tables[s] for s in sets if s != name}, truth) for name in sets}
+def main(held_out: bool) -> None:
+    suffix = "-held-out" if held_out else ""
+    path, stored = newest(f"adapt-grid{suffix}")
+    rows, grid = stored["rows"], list(stored["settings"]["grid"])
+    sets = [name for name in stored["settings"]["sets"] if complete(rows, name, grid)]
+    tables = {name: scores_of(rows, name, grid) for name in sets}
+    truth = {name: {c: mean([r["linear"] for r in of(rows, f"{name}/{c}")]) for c in grid} for name in sets}
+    if held_out:
+        weights = dict.fromkeys(sets, newest("adapt-regret")[1]["weights_of_all"])
+    else:
+        weights = {name: fitted({s: tables[s] for s in sets if s != name}, truth) for name in sets}
     chosen = {who: {name: how(name, tables, rows, weights) for name in sets} for who, how in CHOOSERS.items()}
+    groups = [v for k in range(1, MOST_VOTERS + 1) for v in combinations(sorted({*SCORES, "learnability"}), k)]
+    choices = {voters: {s: by_voters(s, tables, rows, voters) for s in sets} for voters in groups}
+    if held_out:
+        voters = dict.fromkeys(sets, tuple(newest("adapt-regret")[1]["voters_of_all"]))
+    else:
+        voters = {name: best_voters(choices, truth, [s for s in sets if s != name]) for name in sets}
+    chosen["voters chosen elsewhere"] = {name: choices[voters[name]][name] for name in sets}
     regret = {who: {s: max(truth[s].values()) - truth[s][c] for s, c in by.items()} for who, by in chosen.items()}
     regret["random"] = {s: max(truth[s].values()) - mean(list(truth[s].values())) for s in sets}
     behind = {who: {s: truth[s]["none"] - truth[s][c] for s, c in by.items()} for who, by in chosen.items()}
@@ -47,39 +63,55 @@ def main() -> None:
         }
         for score in SCORES | {"learnability": None}
     }
+    strengths = {c: GRID[c][1] for c in grid}
+    leans = {score: {s: tau(tables[s], strengths, score) for s in by} for score, by in taus.items()}
     effects = {name: inflation(rows, name) for name in sets}
     over_sets = {what: interval([effects[name][what][0] for name in sets]) for what in ASKED}
     own = list(regret["swell"].values())
     best = min((who for who in regret if who != "swell"), key=lambda who: mean(list(regret[who].values())))
     detail = (
-        f"points of linear accuracy lost to the best of {len(GRID)} configurations on {len(sets)} sets (goal {GOAL}); "
+        f"points of linear accuracy lost to the best of {len(grid)} configurations on {len(sets)} sets (goal {GOAL}); "
         f"adainf {mean(list(regret['adainf'].values())):.2f}, none {mean(list(regret['none'].values())):.2f}, random "
         f"{mean(list(regret['random'].values())):.2f}, next best chooser {best} {mean(list(regret[best].values())):.2f}; "
         f"at most {max(behind['swell'].values()):.2f} behind none (goal {WORST})"
     )
     line = claim(
-        "selection regret without labels", mean(own), float(np.std(own)), len(own), stored["seconds"], "", detail
+        f"selection regret without labels{', on sets held out from settling the chooser' * held_out}",
+        mean(own),
+        float(np.std(own)),
+        len(own),
+        stored["seconds"],
+        "",
+        detail,
     )
     result = {
         "claim": line,
         "grid": path.parent.name,
         "sets": sets,
-        "configurations": len(GRID),
+        "configurations": len(grid),
         "seeds": {name: len(of(rows, f"{name}/learnability")) for name in sets},
         "best": {name: max(by, key=by.__getitem__) for name, by in truth.items()},
         "chosen": chosen,
         "regret": regret,
         "behind_none": behind,
         "tau": taus,
+        "lean": leans,
         "effects": effects,
         "effects_over_sets": over_sets,
         "why": {name: told_by_swell(name, tables, rows) for name in sets},
         "weights": weights,
+        "weights_of_all": fitted(tables, truth),
+        "voters": voters,
+        "voters_of_all": best_voters(choices, truth, sets),
     }
-    write_result("adapt-regret", result)
-    figure(rows, sets)
+    write_result(f"adapt-regret{suffix}", result)
+    if not held_out:
+        figure(rows, sets)
     for block in (regret_block, tau_block, inflation_block):
         print(block(lambda _: ("adapt-regret", result)), end="\n\n")
+    for name, names in (voters | {"all": result["voters_of_all"]}).items():
+        lost = {s: max(truth[s].values()) - truth[s][choices[names][s]] for s in sets}
+        print(name, names, {s: round(v, 2) for s, v in lost.items()}, round(mean(list(lost.values())), 2))
     print(line)
 
 
@@ -102,19 +134,24 @@ def figure(rows: Mapping[str, Any], sets: list[str]) -> None:
     draw(ROOT / "docs" / "adapt-grid.svg", panels, legend, note, columns=3)
 
 
+def newest(name: str) -> tuple[Path, dict[str, Any]]:
+    path = sorted((ROOT / "benchmarks" / "results").glob(f"20??-??-??-{name}/result.json"))[-1]
+    return path, read_json(path)
+
+
 def of(rows: Mapping[str, Any], prefix: str) -> list[dict[str, Any]]:
     return [row for key, row in rows.items() if key.rpartition("/")[0] == prefix]
 
 
-def complete(rows: Mapping[str, Any], name: str) -> bool:
-    return bool(of(rows, f"{name}/learnability")) and all(of(rows, f"{name}/{config}") for config in GRID)
+def complete(rows: Mapping[str, Any], name: str, grid: list[str]) -> bool:
+    return bool(of(rows, f"{name}/learnability")) and all(of(rows, f"{name}/{config}") for config in grid)
 
 
 def mean(values: list[float]) -> float:
     return float(np.mean(values)) if values else math.nan
 
 
-def scores_of(rows: Mapping[str, Any], name: str) -> dict[str, list[Row]]:
+def scores_of(rows: Mapping[str, Any], name: str, grid: list[str]) -> dict[str, list[Row]]:
     """Every configuration's label-free scores, seed by seed; a number that does not exist is stored as null."""
     learnt = [row["learnability"] for row in of(rows, f"{name}/learnability")]
     return {
@@ -123,7 +160,7 @@ def scores_of(rows: Mapping[str, Any], name: str) -> dict[str, list[Row]]:
             | {"learnability": learnt[i][config]}
             for i, row in enumerate(of(rows, f"{name}/{config}")[: len(learnt)])
         ]
-        for config in GRID
+        for config in grid
     }
 
 
@@ -155,6 +192,23 @@ def by_fitted_votes(name: str, tables: Mapping[str, Table], rows: Mapping[str, A
     return choose(tables[name], generated=GENERATED, vetoed=copied(rows, name), weights=weights[name]).name
 
 
+def by_voters(name: str, tables: Mapping[str, Table], rows: Mapping[str, Any], voters: tuple[str, ...]) -> str:
+    """As Swell chooses, with other voters; `none` where none of them has a meaning for these samples."""
+    every = [row for found in tables[name].values() for row in found]
+    if not voters_of(every, voters):
+        return "none"
+    return choose(tables[name], generated=GENERATED, vetoed=copied(rows, name), voters=voters).name
+
+
+def best_voters(choices: Mapping[tuple[str, ...], Mapping[str, str]], truth: Truth, sets: list[str]) -> tuple[str, ...]:
+    """The voters with the least mean regret on `sets`; of several the fewest."""
+
+    def lost(voters: tuple[str, ...]) -> float:
+        return mean([max(truth[s].values()) - truth[s][choices[voters][s]] for s in sets])
+
+    return min(choices, key=lambda voters: (round(lost(voters), 6), len(voters), voters))
+
+
 def by_ranks_alone(name: str, tables: Mapping[str, Table], *_: Any) -> str:
     """The best mean rank, with neither margin nor veto."""
     places = places_of(tables[name], VOTERS)
@@ -171,7 +225,7 @@ def by_score(score: str) -> Chooser:
     return pick
 
 
-def by_priors(name: str, _: Any, rows: Mapping[str, Any], __: Any) -> str:
+def by_priors(name: str, tables: Mapping[str, Table], rows: Mapping[str, Any], __: Any) -> str:
     """The configuration nearest to what theory says before anything is trained."""
     found = [row["priors"] for row in of(rows, f"{name}/generator")]
     use = mean([float(p["weight"]["use"]) for p in found]) > 0.5
@@ -185,7 +239,7 @@ def by_priors(name: str, _: Any, rows: Mapping[str, Any], __: Any) -> str:
         w, s, amount = GRID[config]
         return abs(math.log2(w / weight)) + 4 * abs(s - strength) if amount == most else math.inf
 
-    return min(GRID, key=far)
+    return min(tables[name], key=far)
 
 
 def fixed(config: str) -> Chooser:
@@ -222,8 +276,8 @@ def fitted(tables: Mapping[str, Table], truth: Mapping[str, Mapping[str, float]]
     pairs: list[np.ndarray] = []
     for name, table in tables.items():
         places = {s: places_of(table, (s,)) for s in VOTERS if all(s in row for f in table.values() for row in f)}
-        for a in GRID:
-            for b in GRID:
+        for a in table:
+            for b in table:
                 if truth[name][a] > truth[name][b]:
                     pairs.append(np.array([places[s][b] - places[s][a] if s in places else 0.0 for s in VOTERS]))
     if not pairs:
@@ -241,9 +295,9 @@ def fitted(tables: Mapping[str, Table], truth: Mapping[str, Mapping[str, float]]
 
 
 def tau(table: Table, truth: Mapping[str, float], score: str) -> float:
-    """Kendall's rank correlation of a score's merit, averaged over seeds, with the probe."""
+    """Kendall's rank correlation of a score's merit, averaged over seeds, with the probe, or another number of each."""
     places = places_of(table, (score,))
-    return float(kendalltau([-places[c] for c in GRID], [truth[c] for c in GRID]).statistic)
+    return float(kendalltau([-places[c] for c in places], [truth[c] for c in places]).statistic)
 
 
 ASKED = {  # the 2 x 2 x 2: which difference answers which question
@@ -258,7 +312,7 @@ ASKED = {  # the 2 x 2 x 2: which difference answers which question
 
 def inflation(rows: Mapping[str, Any], name: str) -> dict[str, tuple[float, float, float]]:
     """Differences of linear accuracy, paired by seed: mean and interval of Student's t at 95 %."""
-    linear = {c: [row["linear"] for row in of(rows, f"{name}/{c}")] for c in GRID}
+    linear = {c: [row["linear"] for row in of(rows, f"{name}/{c}")] for pair in ASKED.values() for c in pair}
     return {
         what: interval(np.subtract(*(linear[c][: min(len(linear[c]) for c in pair)] for c in pair)))
         for what, pair in ASKED.items()
@@ -273,4 +327,6 @@ def interval(differences: Any) -> tuple[float, float, float]:
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--held-out", action="store_true", help="of the sets on which nothing was settled")
+    main(**vars(parser.parse_args()))

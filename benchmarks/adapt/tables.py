@@ -31,7 +31,7 @@ def regret_block(newest: Newest) -> str:
 
 
 def tau_block(newest: Newest) -> str:
-    """Kendall's tau of every score with the probe."""
+    """Kendall's tau of every score with the probe, and with the strength of the views."""
     entry = newest("adapt-regret")
     if entry is None:
         return MISSING
@@ -39,9 +39,14 @@ def tau_block(newest: Newest) -> str:
     sets = result["sets"]
     rows = [f"| score | mean | {' | '.join(sets)} |", f"|---|{'---:|' * (1 + len(sets))}"]
     for score, by in sorted(result["tau"].items(), key=lambda item: -mean(item[1].values())):
-        cells = " | ".join(f"{by[name]:+.2f}" if name in by else "" for name in sets)
-        rows.append(f"| {score} | {mean(by.values()):+.2f} | {cells} |")
-    told = f"Kendall's rank correlation over the {result['configurations']} configurations of a set; empty where a score has no meaning."
+        if by:
+            lean = result["lean"][score]
+            cells = " | ".join(f"{by[name]:+.2f}; {lean[name]:+.2f}" if name in by else "" for name in sets)
+            rows.append(f"| {score} | {mean(by.values()):+.2f}; {mean(lean.values()):+.2f} | {cells} |")
+    told = (
+        f"Kendall's rank correlation, over the {result['configurations']} configurations of a set, of a score with the probe; and with "
+        f"the strength of the views (above 0: it favours strong ones). Empty where a score has no meaning."
+    )
     return "\n".join([*rows, "", f"{told} From `{folder}`."])
 
 
