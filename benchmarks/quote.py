@@ -29,6 +29,8 @@ QUOTED = (
     "cells",
     "cells-time",
     "adapt-regret",
+    "adapt-regret-held-out",
+    "adapt-search",
     "adapt-toy",
     "adapt-overlap",
     "adapt-estimated",
@@ -340,6 +342,7 @@ def quoted(path: Path, text: str) -> str:
         "adapt.md": {
             "inflation table": lambda: inflation_block(newest),
             "regret table": lambda: regret_block(newest),
+            "held-out table": lambda: regret_block(newest, "adapt-regret-held-out"),
             "tau table": lambda: tau_block(newest),
         },
     }[path.name]

@@ -31,6 +31,7 @@ from swell.files import read_json
 Table = Mapping[str, list[Row]]  # configuration -> a row of scores for each seed
 Truth = Mapping[str, Mapping[str, float]]  # set -> configuration -> accuracy
 MOST_VOTERS = 4
+PLANNED = ("lidar", "rotation", "masked_columns", "learnability", "rankme", "acr")  # who voted before this was measured
 GENERATED = tuple(name for name, (_, _, amount) in GRID.items() if amount)
 GOAL, WORST = 0.5, 1.5  # points: mean regret, and how much worse than `none` a choice may be on any set
 
@@ -46,8 +47,13 @@ def main(held_out: bool) -> None:
         weights = dict.fromkeys(sets, newest("adapt-regret")[1]["weights_of_all"])
     else:
         weights = {name: fitted({s: tables[s] for s in sets if s != name}, truth) for name in sets}
-    chosen = {who: {name: how(name, tables, rows, weights) for name in sets} for who, how in CHOOSERS.items()}
-    groups = [v for k in range(1, MOST_VOTERS + 1) for v in combinations(sorted({*SCORES, "learnability"}), k)]
+    measured = {score for table in tables.values() for found in table.values() for row in found for score in row}
+    choosers = {
+        who: how for who, how in CHOOSERS.items() if who.removesuffix(" alone") in measured or " alone" not in who
+    }
+    choosers |= {who: CHOOSERS[who] for who in ("ranks alone", "priors alone")}
+    chosen = {who: {name: how(name, tables, rows, weights) for name in sets} for who, how in choosers.items()}
+    groups = [v for k in range(1, MOST_VOTERS + 1) for v in combinations(sorted(measured & {*SCORES}), k)]
     choices = {voters: {s: by_voters(s, tables, rows, voters) for s in sets} for voters in groups}
     if held_out:
         voters = dict.fromkeys(sets, tuple(newest("adapt-regret")[1]["voters_of_all"]))
@@ -61,7 +67,8 @@ def main(held_out: bool) -> None:
         score: {
             s: tau(tables[s], truth[s], score) for s in sets if all(score in r for c in tables[s].values() for r in c)
         }
-        for score in SCORES | {"learnability": None}
+        for score in SCORES
+        if score in measured
     }
     strengths = {c: GRID[c][1] for c in grid}
     leans = {score: {s: tau(tables[s], strengths, score) for s in by} for score, by in taus.items()}
@@ -189,7 +196,12 @@ def told_by_swell(name: str, tables: Mapping[str, Table], rows: Mapping[str, Any
 
 
 def by_fitted_votes(name: str, tables: Mapping[str, Table], rows: Mapping[str, Any], weights: Mapping[str, Any]) -> str:
-    return choose(tables[name], generated=GENERATED, vetoed=copied(rows, name), weights=weights[name]).name
+    vetoed, votes = copied(rows, name), weights[name]
+    return choose(tables[name], generated=GENERATED, vetoed=vetoed, voters=PLANNED, weights=votes).name
+
+
+def by_planned_votes(name: str, tables: Mapping[str, Table], rows: Mapping[str, Any], _: Any) -> str:
+    return choose(tables[name], generated=GENERATED, vetoed=copied(rows, name), voters=PLANNED).name
 
 
 def by_voters(name: str, tables: Mapping[str, Table], rows: Mapping[str, Any], voters: tuple[str, ...]) -> str:
@@ -210,7 +222,7 @@ def best_voters(choices: Mapping[tuple[str, ...], Mapping[str, str]], truth: Tru
 
 
 def by_ranks_alone(name: str, tables: Mapping[str, Table], *_: Any) -> str:
-    """The best mean rank, with neither margin nor veto."""
+    """The best mean rank, with neither margin nor veto nor agreement."""
     places = places_of(tables[name], VOTERS)
     return min(places, key=places.__getitem__)
 
@@ -249,13 +261,14 @@ def fixed(config: str) -> Chooser:
 CHOOSERS: dict[str, Chooser] = {
     "swell": by_swell,
     "swell, scores need not agree": by_swell_without_guard,
-    "votes fitted elsewhere": by_fitted_votes,
+    "six equal votes": by_planned_votes,
+    "six votes, weights fitted elsewhere": by_fitted_votes,
     "ranks alone": by_ranks_alone,
     "priors alone": by_priors,
     "adainf": fixed("adainf"),
     "none": fixed("none"),
     "weak_only": fixed("weak_only"),
-    **{f"{score} alone": by_score(score) for score in (*SCORES, "learnability")},
+    **{f"{score} alone": by_score(score) for score in SCORES},
 }
 
 
@@ -275,20 +288,20 @@ def fitted(tables: Mapping[str, Table], truth: Mapping[str, Mapping[str, float]]
     """Weights of the votes, none negative, by pairwise logistic regression of which configuration the probe prefers."""
     pairs: list[np.ndarray] = []
     for name, table in tables.items():
-        places = {s: places_of(table, (s,)) for s in VOTERS if all(s in row for f in table.values() for row in f)}
+        places = {s: places_of(table, (s,)) for s in PLANNED if all(s in row for f in table.values() for row in f)}
         for a in table:
             for b in table:
                 if truth[name][a] > truth[name][b]:
-                    pairs.append(np.array([places[s][b] - places[s][a] if s in places else 0.0 for s in VOTERS]))
+                    pairs.append(np.array([places[s][b] - places[s][a] if s in places else 0.0 for s in PLANNED]))
     if not pairs:
-        return dict.fromkeys(VOTERS, 1.0)
+        return dict.fromkeys(PLANNED, 1.0)
     x = np.stack(pairs)
     found = minimize(
         lambda w: float(np.logaddexp(0, -x @ w).mean() + 0.01 * w @ w),
-        np.ones(len(VOTERS)),
-        bounds=[(0, None)] * len(VOTERS),
+        np.ones(len(PLANNED)),
+        bounds=[(0, None)] * len(PLANNED),
     )
-    return {score: float(w) for score, w in zip(VOTERS, found.x + 1e-6, strict=True)}
+    return {score: float(w) for score, w in zip(PLANNED, found.x + 1e-6, strict=True)}
 
 
 # ---- scores and effects ----------------------------------------------------------------------------------

@@ -10,19 +10,19 @@ Newest = Callable[[str], tuple[str, dict[str, Any]] | None]
 MISSING = "Not measured yet."
 
 
-def regret_block(newest: Newest) -> str:
+def regret_block(newest: Newest, name: str = "adapt-regret") -> str:
     """Points lost to the best configuration: choosers down, the least first, sets across."""
-    entry = newest("adapt-regret")
+    entry = newest(name)
     if entry is None:
         return MISSING
     folder, result = entry
     sets = result["sets"]
     rows = [f"| chooser | mean | {' | '.join(sets)} |", f"|---|{'---:|' * (1 + len(sets))}"]
     for who, lost in sorted(result["regret"].items(), key=lambda item: mean(item[1].values())):
-        cells = [f"{lost[name]:.1f}" + _choice(result["chosen"].get(who, {}), name) for name in sets]
+        cells = [f"{lost[data]:.1f}" + _choice(result["chosen"].get(who, {}), data) for data in sets]
         shown = f"**{who}**" if who == "swell" else who
         rows.append(f"| {shown} | {mean(lost.values()):.2f} | {' | '.join(cells)} |")
-    best = ", ".join(f"{name} {_name(config)}" for name, config in result["best"].items())
+    best = ", ".join(f"{data} {_name(config)}" for data, config in result["best"].items())
     told = (
         f"Points of linear accuracy by which the chosen configuration (in brackets) is behind the best of {result['configurations']}, "
         f"means over {_seeds(result)} seeds. The best: {best}. From `{folder}`."

@@ -1,6 +1,7 @@
 """The choice: ranks against scipy, agreement against Spearman's, and every rule of the decision by a case of its own."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,9 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import rankdata, spearmanr
 
-from swell.adaptive.choose import choose, kendalls_w, rank, seed_noise, survivors, veto, voters_of
+from swell.adaptive import choose as module
+from swell.adaptive.choose import VOTERS, kendalls_w, seed_noise, survivors
 from swell.errors import InputError
 
+FIVE = ("lidar", "rotation", "learnability", "rankme", "acr")  # voters of all kinds, more than there are by default
+choose, rank = partial(module.choose, voters=FIVE), partial(module.rank, voters=FIVE)
+veto, voters_of = partial(module.veto, voters=FIVE), partial(module.voters_of, voters=FIVE)
 FINE = {"feature_std": 0.8, "rankme": 9.0, "lidar": 5.0, "rotation": 0.5, "learnability": 0.5, "acr": 0.2}
 
 
@@ -114,6 +119,16 @@ def test_scores_that_contradict_one_another_leave_the_baseline():
     assert found.agreement < 1 / 5
     assert (found.leader, found.name) == ("adainf", "none")
     assert "chance" in found.reasons[-1]
+
+
+def test_by_default_two_votes_have_to_agree():
+    """With two rankings W is above chance where their rank correlation is positive."""
+    assert VOTERS == ("learnability", "rankme")
+    agreed = table(none=[0, 0.1], weak_only=[1, 1.1], adainf=[3, 3.1])
+    assert module.choose(agreed, generated={"adainf"}).name == "adainf"
+    quarrel = {name: [{**r, "rankme": 30 - r["rankme"]} for r in rows] for name, rows in agreed.items()}
+    found = module.choose(quarrel, generated={"adainf"})
+    assert (found.name, found.agreement) == ("none", pytest.approx(0, abs=1e-9))
 
 
 def test_vetoes():

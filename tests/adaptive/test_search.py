@@ -191,8 +191,10 @@ def test_vectors_and_a_method_with_a_teacher(tmp_path):
     )
     run = swell.adapt(table(), tmp_path / "run", recipe=recipe, budget="2.2x", report=False, **SMALL)
     found, _ = read_state(run.path / "adapt" / "state.json")
-    assert "masked_columns" in found["choice"]["ranks"]["none"]
-    assert "rotation" not in found["choice"]["ranks"]["none"]
+    assert set(found["choice"]["ranks"]["none"]) == {"learnability", "rankme"}
+    scores = found["results"]["none"]["0"]["scores"]
+    assert "masked_columns" in scores
+    assert "rotation" not in scores
 
 
 def test_minutes_become_steps_once_and_for_all(tmp_path, images, recipe):

@@ -66,8 +66,8 @@ def test_the_failures_they_are_known_for():
     assert noisy["rankme"] > good["rankme"]  # noise passes for rank
     assert noisy["uniformity"] < good["uniformity"]
     assert noisy["lidar"] > good["lidar"]  # a third of it stays in the means of three views
-    assert {SCORES[name].favours for name in ("rankme", "uniformity", "rotation")} == {"weak"}
-    assert {SCORES[name].favours for name in ("lidar", "acr", "connectivity")} == {"strong"}
+    assert {SCORES[name].favours for name in ("lidar", "uniformity", "masked_columns")} == {"weak"}
+    assert {SCORES[name].favours for name in ("alignment", "rotation")} == {"strong"}
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])

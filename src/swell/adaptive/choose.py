@@ -1,8 +1,8 @@
 """The choice between candidates from their label-free scores: ranks, vetoes, and when to stay with the baseline.
 
-Every score can be met by a bad encoder, and each leans towards weak or towards strong views. So none is trusted alone:
-candidates are ranked on each and ranks are averaged (Borda), which no score's own scale can dominate. Pure functions of
-tables of numbers; labels have no part in it.
+Every score can be met by a bad encoder, and most lean towards weak or towards strong views. So none is trusted alone:
+candidates are ranked on each and ranks are averaged (Borda), which no score's own scale can dominate; where the scores
+do not agree, nothing is chosen. Pure functions of tables of numbers; labels have no part in it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from scipy.stats import rankdata
 from swell.errors import InputError
 from swell.evaluation.scores import SCORES, collapsed
 
-# One vote each. RankMe and the pretext task lean towards weak views, LiDAR and ACR towards strong ones, learnability is
-# neutral. Others measure what these do already (alignment, connectivity) or have no direction of their own (alpha_req).
-VOTERS = ("lidar", "rotation", "masked_columns", "learnability", "rankme", "acr")
+# One vote each. Of the scores that `benchmarks/adapt/` compared with the probe on five sets, learnability follows it
+# best and has no lean of its own; RankMe, which counts directions whatever they hold, is the second opinion. The others
+# that once voted do harm: LiDAR and masked columns echo how weak the views are, and ACR does so on cells.
+VOTERS = ("learnability", "rankme")
 
 Row = Mapping[str, float]  # scores of one trained encoder
 

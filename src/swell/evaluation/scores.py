@@ -3,7 +3,7 @@
     found = scores(run.encoder, reference)
     SCORES["lidar"].merit(found["lidar"])     # larger is better, whatever the score's own direction
 
-Each score alone can be met by a bad encoder, and each leans towards weak or towards strong augmentation: read several
+Each score alone can be met by a bad encoder, and most lean towards weak or towards strong augmentation: read several
 of opposite lean. Compare at equal reference (samples, views, seed) and equal width of features only. The formulas are
 in `label_free`, `graph_scores` and `pretext_scores`; docs/scores.md has them in one table.
 """
@@ -41,7 +41,7 @@ class Score:
 
     Attributes:
         higher_is_better: its direction; `best_at`, where given, counts instead: the nearer the better.
-        favours: "weak" or "strong" augmentation, which it prefers beyond what the probe does; "" neither.
+        favours: "weak" or "strong", the views it prefers on every set of `benchmarks/adapt/`; "" where sets differ.
         applies: whether it means anything for these samples.
         cost: what it takes beyond the features of n clean samples and of their q views.
         failure: how a bad encoder gets a good one.
@@ -75,7 +75,7 @@ def _has_columns(source: Source | Reference) -> bool:
 SCORES: dict[str, Score] = {
     "rankme": Score(
         True,
-        "weak",
+        "",
         "Garrido et al. 2023, arXiv 2210.02885",
         "one SVD [n, D]",
         "directions of pure noise raise it; grows with n",
@@ -90,7 +90,7 @@ SCORES: dict[str, Score] = {
     ),
     "lidar": Score(
         True,
-        "strong",
+        "weak",
         "Thilak et al. 2024, arXiv 2312.04000",
         "two covariances [D, D]",
         "of few views, noise in every direction passes for rank; trifles that the views leave alone count in full",
@@ -102,25 +102,25 @@ SCORES: dict[str, Score] = {
         False, "weak", "Wang & Isola 2020, arXiv 2005.10242", "distances of 4,096 rows at most", "noise scores best"
     ),
     "feature_std": Score(
-        True, "", "Chen & He 2021, arXiv 2011.10566", "sums", "an alarm: collapse onto a few directions passes"
+        True, "weak", "Chen & He 2021, arXiv 2011.10566", "sums", "an alarm: collapse onto a few directions passes"
     ),
     "acr": Score(
         False,
-        "strong",
+        "",
         "Wang et al. 2022, arXiv 2203.13457",
         "distances of 8,192 views at most",
         "an encoder that recognises each sample by a trifle confuses none",
     ),
     "arc": Score(
         True,
-        "strong",
+        "",
         "Wang et al. 2022, arXiv 2203.13457",
         "as acr, and the views' features by the untrained encoder",
         "as acr; rescales it by what the untrained encoder reaches",
     ),
     "rotation": Score(
         True,
-        "weak",
+        "strong",
         "Reed et al. 2021 (SelfAugment), arXiv 2009.07724",
         "4 n forwards, two ridge regressions",
         "rewards knowing which way is up, whether or not that matters; falls with invariance to rotation",
@@ -136,14 +136,14 @@ SCORES: dict[str, Score] = {
     ),
     "connectivity": Score(
         False,
-        "strong",
+        "",
         "ours, after HaoChen et al. 2021, arXiv 2106.04156",
         "four eigenproblems [D, D]",
         "counts what the views leave alone, of use or not; needs many more samples than k",
     ),
     "label_error": Score(
         False,
-        "strong",
+        "",
         "ours, after HaoChen et al. 2021, arXiv 2106.04156",
         "three k-means on n rows",
         "clusters by brightness or batch flip as seldom as clusters of classes",

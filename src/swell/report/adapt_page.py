@@ -10,7 +10,6 @@ from typing import Any
 
 from swell import __version__
 from swell.adaptive.candidates import ADAINF, BASELINE, Candidate
-from swell.adaptive.choose import VOTERS
 from swell.adaptive.state import FILE, read_state
 from swell.console import duration
 from swell.ledger import Cost, Ledger
@@ -20,8 +19,8 @@ from swell.report.sections import loss_chart
 from swell.run import read_ledger
 from swell.training.folder import read_metrics
 
-NAMES = {"lidar": "LiDAR", "rotation": "rotation", "masked_columns": "masked columns", "learnability": "learnability",
-         "rankme": "RankMe", "acr": "ACR"}  # fmt: skip
+NAMES = {"learnability": "learnability", "rankme": "RankMe", "lidar": "LiDAR", "rotation": "rotation",
+         "masked_columns": "masked columns", "acr": "ACR"}  # fmt: skip
 HINTS = {
     "lidar": "How many directions tell samples apart after allowing for distortions of the same sample.",
     "rotation": "How well a linear rule on the features tells which way up a sample was turned. 25 % is chance.",
@@ -150,7 +149,7 @@ def _rows(found: Mapping[str, Any], number: int) -> dict[str, dict[str, list[flo
 
 def _votes(found: Mapping[str, Any]) -> list[str]:
     ranks = found["choice"]["ranks"]
-    return [name for name in VOTERS if name in next(iter(ranks.values()))]
+    return [name for name in NAMES if name in next(iter(ranks.values()))]
 
 
 def _row_head(one: Candidate, chosen: str) -> dict[str, Cell]:
@@ -191,9 +190,9 @@ def _rank_table(found: Mapping[str, Any], tried: Mapping[str, Candidate]) -> Tab
     columns = [Column(name, NAMES[name], HINTS[name], better="low") for name in votes]
     place = Column("place", "place", "Mean rank over all scores: 0 is first on each, 100 last.", better=None)
     note = (
-        "Rank of each candidate on each score among the runs of the last rung (mean over seeds, 1 is best). Scores "
-        "lean towards weak views (RankMe, rotation, masked columns) or towards strong ones (LiDAR, ACR), so only their "
-        "mean counts. Places of those that went out earlier are among the candidates of that rung."
+        "Rank of each candidate on each score among the runs of the last rung (mean over seeds, 1 is best). Each score "
+        "can be met by a bad encoder, so their mean counts, and only where they agree. Places of those that went out "
+        "earlier are among the candidates of that rung."
     )
     return Table("Which candidate ranks best?", [HEAD[0], place, *HEAD[1:], *columns], rows, note)
 
@@ -201,19 +200,26 @@ def _rank_table(found: Mapping[str, Any], tried: Mapping[str, Candidate]) -> Tab
 def _score_table(found: Mapping[str, Any], tried: Mapping[str, Candidate]) -> Table:
     votes, last = _votes(found), len(found["plan"]["rungs"]) - 1
     chosen = found["choice"]["name"]
+    known = {score for number in range(last + 1) for scores in _rows(found, number).values() for score in scores}
+    shown = [*votes, *(name for name in NAMES if name in known and name not in votes)]
     rows: list[dict[str, Cell]] = []
     for number in range(last, -1, -1):
         for name, scores in _rows(found, number).items():
             group = "" if number == last else f"Rung {number + 1}"
-            values = {score: _spread(scores[score]) for score in votes if score in scores}
+            values = {score: _spread(scores[score]) for score in shown if score in scores}
             rows.append({**_row_head(tried[name], chosen), "group": group, **values})
     columns = [
         Column(score, NAMES[score], HINTS[score], "share" if score in (*IN_POINTS, "acr") else "", None)
-        for score in votes
+        for score in shown
     ]
+    others = ", ".join(NAMES[name] for name in shown if name not in votes)
     note = (
         "The scores behind the ranks, with the standard deviation over seeds, of the last rung first. Values of "
         "different rungs do not compare: later ones are of longer training."
+        + (
+            f" {others} have no vote: on sets with labels they followed the views' strength more than the probe."
+            * bool(others)
+        )
     )
     return Table("The scores", [HEAD[0], *columns], rows, note)
 
@@ -221,14 +227,14 @@ def _score_table(found: Mapping[str, Any], tried: Mapping[str, Candidate]) -> Ta
 def _wrong_table(found: Mapping[str, Any], tried: Mapping[str, Candidate], own: Cost) -> Table:
     """What each alternative would have meant, by the same scores; of AdaInf's recipe where it was last."""
     choice, last, chosen = found["choice"], len(found["plan"]["rungs"]) - 1, found["choice"]["name"]
-    votes = [name for name in _votes(found) if name in IN_POINTS]
+    voted = [name for name in _votes(found) if name in IN_POINTS]
 
     def row(name: str, number: int, places: Mapping[str, float], group: str = "") -> dict[str, Cell]:
         scores = _rows(found, number)
         made: dict[str, Cell] = {"name": _about(name), "group": group}
         if chosen in places:
             made["place"] = 100 * (places[name] - places[chosen])
-        for score in votes:
+        for score in voted:
             if score in scores.get(name, {}) and score in scores.get(chosen, {}):
                 made[score] = 100 * (fmean(scores[name][score]) - fmean(scores[chosen][score]))
         return made
@@ -243,7 +249,7 @@ def _wrong_table(found: Mapping[str, Any], tried: Mapping[str, Candidate], own: 
         Column("name", "had it been", better=None),
         Column("place", "places", "Change of its place in 100; above 0 is worse.", better=None),
         *(Column(name, NAMES[name], f"Difference in points to the chosen one. {HINTS[name]}", better=None)
-          for name in votes),
+          for name in voted),
     ]  # fmt: skip
     note = (
         "Each alternative minus the chosen one, at the end of the last rung. If the choice is wrong, that is noticed "

@@ -13,7 +13,7 @@ COLUMNS = [
     Column("name", "score", better=None),
     Column("value", "value", better=None),
     Column("direction", "better is", better=None),
-    Column("favours", "leans towards", "The strength of augmentation that the score likes beyond what it is worth.",
+    Column("favours", "leans towards", "The views it preferred on every set it was measured on.",
            better=None),
     Column("failure", "known failure", better=None),
 ]  # fmt: skip
@@ -26,7 +26,7 @@ def label_free_table(found: Mapping[str, Any]) -> Table:
             "name": name.replace("_", " "),
             "value": "none" if _missing(found[name]) else f"{found[name]:.4g}",
             "direction": _direction(score),
-            "favours": f"{score.favours} views" if score.favours else "neither",
+            "favours": f"{score.favours} views" if score.favours else "varies",
             "failure": score.failure,
         }
         for name, score in SCORES.items()
