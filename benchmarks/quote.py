@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from adapt.tables import inflation_block, regret_block, tau_block
+from adapt.tables import inflation_block, regret_block, summary_block, tau_block
 from peers.table import peers_block
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -333,6 +333,7 @@ def quoted(path: Path, text: str) -> str:
             "demo table": demo_block,
             "generators digits": lambda: generator_block("generators-digits"),
             "generators fashion": lambda: generator_block("generators-fashion"),
+            "adapt summary": lambda: summary_block(newest),
             "measured": measured_block,
             "peers": lambda: peers_block(newest),
         },

@@ -68,6 +68,29 @@ def inflation_block(newest: Newest) -> str:
     return "\n".join([*rows, "", told])
 
 
+def summary_block(newest: Newest) -> str:
+    """What the README says of the choices, and of generated data under weak views."""
+    entry, held_out = newest("adapt-regret"), newest("adapt-regret-held-out")
+    if entry is None:
+        return MISSING
+    result = entry[1]
+    effects, lost = result["effects_over_sets"], {who: mean(by.values()) for who, by in result["regret"].items()}
+    told = (
+        f"Measured on {len(result['sets'])} small sets, {result['configurations']} configurations, {_seeds(result)} seeds "
+        f"([tables](docs/adapt.md#how-good-its-choices-are)): once views are weak on both sides, generated data at AdaInf's weight change "
+        f"linear accuracy by {_interval(effects['weighted, weak views (AdaInf), over weak views alone'])} points, and AdaInf as a whole is at "
+        f"{_interval(effects['AdaInf over none'])} against plain training. `swell adapt`'s rule loses {lost['swell']:.1f} points to the best "
+        f"configuration in hindsight, AdaInf's fixed recipe {lost['adainf']:.1f}, plain training {lost['none']:.1f}"
+    )
+    if held_out is None:
+        return f"{told}."
+    other = {who: mean(by.values()) for who, by in held_out[1]["regret"].items()}
+    return (
+        f"{told}; on {len(held_out[1]['sets'])} further sets, on which nothing of the rule was settled, {other['swell']:.1f}, "
+        f"{other['adainf']:.1f} and {other['none']:.1f}."
+    )
+
+
 def mean(values: Any) -> float:
     found = [v for v in values if v is not None and not math.isnan(v)]  # JSON has null for NaN
     return sum(found) / len(found) if found else math.nan
