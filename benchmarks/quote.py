@@ -342,6 +342,7 @@ def quoted(path: Path, text: str) -> str:
         "diffaug.md": {"cells table": cells_block, "sweep table": sweep_block},
         "adapt.md": {
             "inflation table": lambda: inflation_block(newest),
+            "held-out inflation table": lambda: inflation_block(newest, "adapt-regret-held-out"),
             "regret table": lambda: regret_block(newest),
             "held-out table": lambda: regret_block(newest, "adapt-regret-held-out"),
             "tau table": lambda: tau_block(newest),

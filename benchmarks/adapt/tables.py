@@ -50,16 +50,16 @@ def tau_block(newest: Newest) -> str:
     return "\n".join([*rows, "", f"{told} From `{folder}`."])
 
 
-def inflation_block(newest: Newest) -> str:
+def inflation_block(newest: Newest, name: str = "adapt-regret") -> str:
     """The 2 x 2 x 2: what weak views, generated samples and their weight change, each alone and together."""
-    entry = newest("adapt-regret")
+    entry = newest(name)
     if entry is None:
         return MISSING
     folder, result = entry
     sets, effects = result["sets"], result["effects"]
     rows = [f"| linear accuracy, points | {' | '.join(sets)} | all sets |", f"|---|{'---:|' * (1 + len(sets))}"]
     for what, over_all in result["effects_over_sets"].items():
-        cells = [_interval(effects[name][what]) for name in sets]
+        cells = [_interval(effects[data][what]) for data in sets]
         rows.append(f"| {what} | {' | '.join([*cells, _interval(over_all)])} |")
     told = (
         f"Differences paired by seed, mean [95 % interval of Student's t over {_seeds(result)} seeds; in the last column over the "
@@ -85,9 +85,11 @@ def summary_block(newest: Newest) -> str:
     if held_out is None:
         return f"{told}."
     other = {who: mean(by.values()) for who, by in held_out[1]["regret"].items()}
+    helped = held_out[1]["effects_over_sets"]
     return (
-        f"{told}; on {len(held_out[1]['sets'])} further sets, on which nothing of the rule was settled, {other['swell']:.1f}, "
-        f"{other['adainf']:.1f} and {other['none']:.1f}."
+        f"{told}. On {len(held_out[1]['sets'])} further sets, on which nothing of the rule was settled: generated data "
+        f"{_interval(helped['weighted, weak views (AdaInf), over weak views alone'])}, AdaInf {_interval(helped['AdaInf over none'])}; the rule "
+        f"loses {other['swell']:.1f}, AdaInf's recipe {other['adainf']:.1f}, plain training {other['none']:.1f}."
     )
 
 
