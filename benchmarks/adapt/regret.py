@@ -14,7 +14,6 @@ import argparse
 import math
 from collections.abc import Callable, Mapping
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,9 +23,9 @@ from scipy.optimize import minimize
 from scipy.stats import kendalltau, t
 from tables import inflation_block, regret_block, tau_block
 
+from quote import newest
 from swell.adaptive.choose import VOTERS, Row, choose, rank, voters_of
 from swell.evaluation.scores import SCORES
-from swell.files import read_json
 
 Table = Mapping[str, list[Row]]  # configuration -> a row of scores for each seed
 Truth = Mapping[str, Mapping[str, float]]  # set -> configuration -> accuracy
@@ -38,25 +37,22 @@ GOAL, WORST = 0.5, 1.5  # points: mean regret, and how much worse than `none` a 
 
 def main(held_out: bool) -> None:
     suffix = "-held-out" if held_out else ""
-    path, stored = newest(f"adapt-grid{suffix}")
+    folder, stored = result_of(f"adapt-grid{suffix}")
     rows, grid = stored["rows"], list(stored["settings"]["grid"])
     sets = [name for name in stored["settings"]["sets"] if complete(rows, name, grid)]
     tables = {name: scores_of(rows, name, grid) for name in sets}
     truth = {name: {c: mean([r["linear"] for r in of(rows, f"{name}/{c}")]) for c in grid} for name in sets}
     if held_out:
-        weights = dict.fromkeys(sets, newest("adapt-regret")[1]["weights_of_all"])
+        weights = dict.fromkeys(sets, result_of("adapt-regret")[1]["weights_of_all"])
     else:
         weights = {name: fitted({s: tables[s] for s in sets if s != name}, truth) for name in sets}
     measured = {score for table in tables.values() for found in table.values() for row in found for score in row}
-    choosers = {
-        who: how for who, how in CHOOSERS.items() if who.removesuffix(" alone") in measured or " alone" not in who
-    }
-    choosers |= {who: CHOOSERS[who] for who in ("ranks alone", "priors alone")}
+    choosers = CHOOSERS | {f"{score} alone": by_score(score) for score in SCORES if score in measured}
     chosen = {who: {name: how(name, tables, rows, weights) for name in sets} for who, how in choosers.items()}
     groups = [v for k in range(1, MOST_VOTERS + 1) for v in combinations(sorted(measured & {*SCORES}), k)]
     choices = {voters: {s: by_voters(s, tables, rows, voters) for s in sets} for voters in groups}
     if held_out:
-        voters = dict.fromkeys(sets, tuple(newest("adapt-regret")[1]["voters_of_all"]))
+        voters = dict.fromkeys(sets, tuple(result_of("adapt-regret")[1]["voters_of_all"]))
     else:
         voters = {name: best_voters(choices, truth, [s for s in sets if s != name]) for name in sets}
     chosen["voters chosen elsewhere"] = {name: choices[voters[name]][name] for name in sets}
@@ -93,7 +89,7 @@ def main(held_out: bool) -> None:
     )
     result = {
         "claim": line,
-        "grid": path.parent.name,
+        "grid": folder,
         "sets": sets,
         "configurations": len(grid),
         "seeds": {name: len(of(rows, f"{name}/learnability")) for name in sets},
@@ -141,9 +137,11 @@ def figure(rows: Mapping[str, Any], sets: list[str]) -> None:
     draw(ROOT / "docs" / "adapt-grid.svg", panels, legend, note, columns=3)
 
 
-def newest(name: str) -> tuple[Path, dict[str, Any]]:
-    path = sorted((ROOT / "benchmarks" / "results").glob(f"20??-??-??-{name}/result.json"))[-1]
-    return path, read_json(path)
+def result_of(name: str) -> tuple[str, dict[str, Any]]:
+    found = newest(name)
+    if found is None:
+        raise SystemExit(f"no result {name} yet")
+    return found
 
 
 def of(rows: Mapping[str, Any], prefix: str) -> list[dict[str, Any]]:
@@ -268,7 +266,6 @@ CHOOSERS: dict[str, Chooser] = {
     "adainf": fixed("adainf"),
     "none": fixed("none"),
     "weak_only": fixed("weak_only"),
-    **{f"{score} alone": by_score(score) for score in SCORES},
 }
 
 

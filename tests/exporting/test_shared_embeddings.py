@@ -1,9 +1,6 @@
 """Several processes that embed together write what one writes."""
 
-import os
-import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
@@ -22,6 +19,7 @@ from swell.nets.encoder import Encoder, EncoderConfig
 from swell.ranks import ALONE, Ranks
 from swell.threads import start_worker
 from swell.views.plan import ViewGroup
+from torchruns import TORCHRUN, kill_the_second
 
 COUNT = 120
 DAMAGED = {"images": (5,), "worse": (5, 12)}  # 12 is of the second process's share
@@ -93,8 +91,6 @@ def test_two_processes_write_what_one_writes(folder):
 
 # ---- from the command line -------------------------------------------------------------------------------
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "swell", "embed"]
-
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
@@ -110,7 +106,7 @@ def run(tmp_path, monkeypatch):
 
 def test_torchrun_shares_the_work(run, tmp_path):
     done = subprocess.run(
-        [*TORCHRUN, "run", "images.npy", "--out", "two.npz"], capture_output=True, text=True, check=False
+        [*TORCHRUN, "embed", "run", "images.npy", "--out", "two.npz"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("features [100,000, ")
@@ -120,19 +116,14 @@ def test_torchrun_shares_the_work(run, tmp_path):
 
 
 def test_a_killed_process_ends_all_and_leaves_no_file(run, tmp_path):
-    command = [*TORCHRUN, "run", "images.npy", "--patches", "64", "--out", "two.npz"]
+    command = [*TORCHRUN, "embed", "run", "images.npy", "--patches", "64", "--out", "two.npz"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 90
     while not list(tmp_path.glob(".two.npz*")):  # the first writes
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    workers = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=True
-    )
-    os.kill(sorted(map(int, workers.stdout.split()))[1], signal.SIGKILL)
-    _, told = process.communicate(timeout=60)
+    told = kill_the_second(process)
     (line,) = [line for line in told.splitlines() if line.startswith("swell:")]
-    assert process.returncode != 0
     assert line.endswith("; start again")
     assert not list(tmp_path.glob("*two.npz*"))

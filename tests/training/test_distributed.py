@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from functools import partial
@@ -33,6 +32,7 @@ from swell.training.distributed import check_shared
 from swell.training.folder import read_metrics
 from swell.training.loop import Operation, pretrain
 from swell.training.step import Stepper
+from torchruns import TORCHRUN, kill_the_second
 
 SMALL = {"hidden": 32, "outputs": 16, "predictor": 16, "queue": 40, "prototypes": 24, "queue_start": 0.0}
 SMALL |= {"decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2}
@@ -225,7 +225,6 @@ def test_norms_in_half_precision(two_ranks):
 
 # ---- from the command line -------------------------------------------------------------------------------
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "swell"]
 DIGITS = ["builtin:digits", "--recipe", "digits", "--batch-size", "32", "--width", "0.25", "--precision", "fp32"]
 
 
@@ -259,13 +258,8 @@ def test_a_killed_rank_ends_all_with_one_line(shell, tmp_path):
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    workers = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=True
-    )
-    os.kill(sorted(map(int, workers.stdout.split()))[1], signal.SIGKILL)
-    _, told = process.communicate(timeout=60)
+    told = kill_the_second(process)
     (line,) = ours(told)
-    assert process.returncode != 0
     assert "another process of this run has ended" in line
     assert "--resume" in line
     assert told.count("Traceback") == 1  # torchrun's own

@@ -18,8 +18,9 @@ from swell.errors import InputError
 from swell.evaluation.scores import SCORES, collapsed
 
 # One vote each. Of the scores that `benchmarks/adapt/` compared with the probe on five sets, learnability follows it
-# best and has no lean of its own; RankMe, which counts directions whatever they hold, is the second opinion. The others
-# that once voted do harm: LiDAR and masked columns echo how weak the views are, and ACR does so on cells.
+# best, and follows strong views on some sets and weak ones on others; RankMe, which counts directions whatever they
+# hold, is the second opinion. With all that once voted choices are worse: LiDAR echoes how weak the views are on every
+# set, ACR and RankMe do on cells, where nobody held against them.
 VOTERS = ("learnability", "rankme")
 
 Row = Mapping[str, float]  # scores of one trained encoder

@@ -212,29 +212,26 @@ def _score_table(found: Mapping[str, Any], tried: Mapping[str, Candidate]) -> Ta
         Column(score, NAMES[score], HINTS[score], "share" if score in (*IN_POINTS, "acr") else "", None)
         for score in shown
     ]
-    others = ", ".join(NAMES[name] for name in shown if name not in votes)
     note = (
         "The scores behind the ranks, with the standard deviation over seeds, of the last rung first. Values of "
         "different rungs do not compare: later ones are of longer training."
-        + (
-            f" {others} have no vote: on sets with labels they followed the views' strength more than the probe."
-            * bool(others)
-        )
     )
+    if others := ", ".join(NAMES[name] for name in shown if name not in votes):
+        note += f" {others} have no vote: with theirs, choices on sets with labels were worse."
     return Table("The scores", [HEAD[0], *columns], rows, note)
 
 
 def _wrong_table(found: Mapping[str, Any], tried: Mapping[str, Candidate], own: Cost) -> Table:
     """What each alternative would have meant, by the same scores; of AdaInf's recipe where it was last."""
     choice, last, chosen = found["choice"], len(found["plan"]["rungs"]) - 1, found["choice"]["name"]
-    voted = [name for name in _votes(found) if name in IN_POINTS]
+    votes = [name for name in _votes(found) if name in IN_POINTS]
 
     def row(name: str, number: int, places: Mapping[str, float], group: str = "") -> dict[str, Cell]:
         scores = _rows(found, number)
         made: dict[str, Cell] = {"name": _about(name), "group": group}
         if chosen in places:
             made["place"] = 100 * (places[name] - places[chosen])
-        for score in voted:
+        for score in votes:
             if score in scores.get(name, {}) and score in scores.get(chosen, {}):
                 made[score] = 100 * (fmean(scores[name][score]) - fmean(scores[chosen][score]))
         return made
@@ -249,7 +246,7 @@ def _wrong_table(found: Mapping[str, Any], tried: Mapping[str, Candidate], own: 
         Column("name", "had it been", better=None),
         Column("place", "places", "Change of its place in 100; above 0 is worse.", better=None),
         *(Column(name, NAMES[name], f"Difference in points to the chosen one. {HINTS[name]}", better=None)
-          for name in voted),
+          for name in votes),
     ]  # fmt: skip
     note = (
         "Each alternative minus the chosen one, at the end of the last rung. If the choice is wrong, that is noticed "
