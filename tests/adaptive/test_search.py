@@ -25,7 +25,7 @@ SMALL = {"generator": "vae", "generator_steps": 20, "count": 300, "quiet": True,
 
 @pytest.fixture
 def recipe(tiny):
-    return replace(tiny, steps=78, batch_size=8)
+    return replace(tiny, steps=96, batch_size=8)
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_a_search_from_samples_to_report(tmp_path, images, recipe, monkeypatch):
     chosen = next(c for c in plan["candidates"] if c["name"] == choice["name"])
     assert (run.recipe.weight, run.recipe.strength) == (chosen["weight"], chosen["strength"])
     assert ("generated" in run.data_fingerprints) == (chosen["amount"] > 0)
-    assert (run.recipe.schedule, run.recipe.steps) == ("cosine", 78)
+    assert (run.recipe.schedule, run.recipe.steps) == ("cosine", 96)
 
     # The ledger knows what the search cost, by counting every run once and each decay that was repeated.
     again, total = 0, 0
@@ -95,8 +95,8 @@ def test_a_search_from_samples_to_report(tmp_path, images, recipe, monkeypatch):
     again = 3 * decay
     search = run.ledger.search
     assert search.views == pytest.approx(total + again, abs=3 * 16)
-    assert search.views <= 2 * 78 * 8 * 2
-    assert search.views == pytest.approx(plan["cost_runs"] * 78 * 8 * 2)
+    assert search.views <= 2 * 96 * 8 * 2
+    assert search.views == pytest.approx(plan["cost_runs"] * 96 * 8 * 2)
     assert run.ledger.total.seconds > search.seconds > 0
     assert run.ledger.generator_training.seconds > 0
 
@@ -117,7 +117,7 @@ def test_a_search_from_samples_to_report(tmp_path, images, recipe, monkeypatch):
 
 def test_a_kill_at_any_moment_loses_nothing(tmp_path, images, recipe, monkeypatch):
     """Broken off at random steps and at every kind of note it takes, and resumed until done: bit for bit the same."""
-    recipe = replace(recipe, steps=50)
+    recipe = replace(recipe, steps=64)
     whole = swell.adapt(images, tmp_path / "whole", recipe=recipe, report=False, **SMALL)
     rng, left = random.Random(0), {"keep": 0, "step": 0}
     keep, step = State.keep, loop.Stepper.__call__
@@ -171,7 +171,7 @@ def test_a_kill_at_any_moment_loses_nothing(tmp_path, images, recipe, monkeypatc
 
 def test_a_generator_that_copies_is_noticed_before_anything_is_trained_on_it(tmp_path, images, recipe):
     out = tmp_path / "run"
-    run = swell.adapt(images, out, recipe=replace(recipe, steps=50), generator="copies", count=300, quiet=True)
+    run = swell.adapt(images, out, recipe=replace(recipe, steps=64), generator="copies", count=300, quiet=True)
     found, _ = read_state(out / "adapt" / "state.json")
     assert "copies" in found["copies"]
     assert all(c["amount"] == 0 for c in found["plan"]["candidates"])
@@ -183,7 +183,7 @@ def test_a_generator_that_copies_is_noticed_before_anything_is_trained_on_it(tmp
 def test_vectors_and_a_method_with_a_teacher(tmp_path):
     recipe = Recipe(
         method="byol",
-        steps=50,
+        steps=64,
         batch_size=16,
         backbone_options={"hidden": 16},
         method_options={"hidden": 16, "outputs": 8},
@@ -208,7 +208,7 @@ def test_minutes_become_steps_once_and_for_all(tmp_path, images, recipe):
 
 def test_nothing_that_trains_is_said_in_one_line(tmp_path, images, recipe):
     with pytest.raises(InputError, match="no candidate that trains"):
-        swell.adapt(images, tmp_path / "run", recipe=replace(recipe, learning_rate=1e6, steps=50), **SMALL)
+        swell.adapt(images, tmp_path / "run", recipe=replace(recipe, learning_rate=1e6, steps=64), **SMALL)
 
 
 def test_folders_and_options_that_do_not_fit(tmp_path, images, recipe):

@@ -4,7 +4,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swell.adaptive.plan import LEAST_STEPS, Plan, Rung, counts, how_many, plan, samples_to_score, stable_steps
+from swell.adaptive.plan import (
+    LEAST_STEPS,
+    PRIORS,
+    Plan,
+    Rung,
+    counts,
+    how_many,
+    plan,
+    samples_to_score,
+    share_of_priors,
+    stable_steps,
+)
 from swell.adaptive.search import Budget
 from swell.errors import InputError
 
@@ -60,6 +71,25 @@ def test_where_steps_are_few_candidates_go_first_and_then_rungs():
     assert [rung.count for rung in plan(2, 50, 8).rungs] == [4]
     with pytest.raises(InputError, match="give --budget"):
         plan(2, 30, 8)
+
+
+def test_what_the_priors_took_is_not_trained_with():
+    share = share_of_priors(153_600, 2, 1000, 256, 2)
+    assert share == pytest.approx(153_600 / (1000 * 256 * 2 * 3) / 2)
+    made = plan(2, 1000, 8, priors=share)
+    assert [rung.count for rung in made.rungs] == [8, 3]
+    assert 1.8 - 0.1 - 0.02 < made.cost <= 1.8 - 0.1
+    assert share_of_priors(10**9, 2, 1000, 256, 2) == PRIORS
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(0.2, 8), st.integers(20, 5000), st.integers(0, 10**7))
+def test_a_budget_that_is_enough_for_the_dearest_priors_is_enough_for_any(budget, final, forwards):
+    try:
+        plan(budget, final, 8, priors=PRIORS)
+    except InputError:
+        return
+    plan(budget, final, 8, priors=share_of_priors(forwards, budget, final, 64, 2))
 
 
 @pytest.mark.parametrize("steps", [10, 13, 64, 1000, 12_345])

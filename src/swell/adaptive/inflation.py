@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from swell.adaptive.amount import Amount, enough, most_samples
 from swell.adaptive.divergence import Divergence, divergence
@@ -64,28 +65,47 @@ def make_samples(
 ) -> tuple[Amount, Cost]:
     """Leave the GEN folder `out`; what is there already is kept. Returns whether it is enough, and what asking cost."""
     most = most_samples(len(real)) if how.count is None else how.count
-    count, cost = min(max(FIRST * len(real), FEWEST), most) if how.count is None else how.count, Cost()
+    count = min(max(FIRST * len(real), FEWEST), most) if how.count is None else how.count
     if is_gen(out):  # of a search that was interrupted
         count = max(count, read_manifest(out)["settings"]["count"])
-    while True:
-        budget: dict[str, Any] = {"steps": how.steps, "minutes": how.minutes}
-        generate(real, out, generator=how.generator, count=count, seed=seed, quiet=quiet, **budget, **how.options)
+    budget: dict[str, Any] = {"steps": how.steps, "minutes": how.minutes}
+    made: Source
+
+    def make(number: int) -> None:
+        nonlocal made
+        generate(real, out, generator=how.generator, count=number, seed=seed, quiet=quiet, **budget, **how.options)
         made = open_gen(out)
-        with timed(cost):
-            first = min(len(real), max(len(made) // 2, 1))
-            found = enough(
-                lambda number, start, made=made: made.samples[start : start + number],  # type: ignore[misc]
-                real.samples,
-                reference.samples,
-                judge_of(out).features,
-                plan,
-                first=first,
-                most=len(made),
-                seed=seed,
-            )
-        if found.saturated or count >= most:
-            return found, cost
-        count = min(2 * count, most)
+
+    making, cost = Cost(), Cost()
+    make(count)
+    judge = _Counted(judge_of(out))
+
+    def draw(number: int, start: int) -> Any:
+        while start + number > len(made):
+            with timed(making):
+                make(min(2 * len(made), most))
+        return made.samples[start : start + number]
+
+    first = min(len(real), max(count // 2, 1))
+    with timed(cost):
+        found = enough(
+            draw, real.samples, reference.samples, judge.features, plan, first=first, most=max(most, count), seed=seed
+        )
+    cost.seconds -= making.seconds
+    cost.forwards = judge.forwards
+    return found, cost
+
+
+@dataclass
+class _Counted:
+    """A reference encoder that counts its samples."""
+
+    judge: Judge
+    forwards: int = 0
+
+    def features(self, samples: np.ndarray) -> Tensor:
+        self.forwards += len(samples)
+        return self.judge.features(samples)
 
 
 def judge_of(gen: Path) -> Judge:
@@ -97,13 +117,14 @@ def priors_of(
     real: Source, reference: Reference, gen: Path, amount: Amount, plan: ViewPlan, seed: int
 ) -> tuple[Priors, Cost]:
     """The priors for the samples in `gen`; `plan` is that of the views at full strength."""
-    made, judge, cost = open_gen(gen), judge_of(gen), Cost()
+    made, judge, cost = open_gen(gen), _Counted(judge_of(gen)), Cost()
     with timed(cost):
         distance = divergence(reference.samples, made.samples, judge.features, seed)
         n, m = len(real), len(made)
         weight = weight_prior(distance.value, n, m)
         table = strength_prior(n, m, weight.weight)
         overlap = overlap_strength(real.samples, made.samples, judge.features, plan, weight.weight, seed=seed)
+    cost.forwards = judge.forwards
     return Priors(distance, weight, table, overlap, amount), cost
 
 

@@ -17,6 +17,7 @@ DECAY = 0.2  # share of a rung
 WARMUP = 0.2  # share of the first rung that warm-up may take
 FINALISTS, SEEDS = 3, 2
 SCORING = 0.1  # share of the budget that is left for scores
+PRIORS = 0.15  # and the most that is left for the priors
 LEAST, MOST = 4, 16  # candidates
 LEAST_STEPS = 10  # of the first rung
 FORWARDS = 3  # a training step costs as much as this many forwards of its views
@@ -88,21 +89,31 @@ def how_many(budget: float) -> int:
     return min(max(round(4 * budget), LEAST), MOST)
 
 
-def plan(budget: float, final: int, most: int, least: int = LEAST) -> Plan:
+def plan(budget: float, final: int, most: int, least: int = LEAST, priors: float = 0.0) -> Plan:
     """The plan of a search among `most` candidates whose training and scores stay within `budget` final runs of `final`
-    steps; among fewer, but no fewer than `least`, where its first rung would be too short to tell anything.
+    steps, of which a share of `priors` is spent; among fewer, but no fewer than `least`, where its first rung would be
+    too short to tell anything.
 
     Raises:
         InputError: a budget with which nobody could tell candidates apart.
     """
-    least = min(least, most)
+    least, share = min(least, most), 1 - SCORING - priors
     for numbers in [*(counts(number) for number in range(most, least - 1, -1)), [least]]:
-        made = _longest(budget * (1 - SCORING), final, numbers)
+        made = _longest(budget * share, final, numbers)
         if made.rungs[0].steps >= LEAST_STEPS:
             return made
-    runs = 1.1 * LEAST_STEPS * least * SEEDS / (1 - SCORING) / final
+    runs = 1.1 * LEAST_STEPS * least * SEEDS / share / final
     given = f"a budget of {budget:g} runs of {final:,} steps for {least} candidates"
     raise InputError(given, f"at least {LEAST_STEPS} steps for each", f"give --budget {runs:.2g}x, or a longer run")
+
+
+def share_of_priors(forwards: int, budget: float, final: int, batch: int, views: int) -> float:
+    """The share of the budget that the priors took with so many forwards, `PRIORS` at most.
+
+    One of the small reference encoder counts as one of the encoder that is trained: no less than it costs, but for the
+    smallest nets, and the same on every machine.
+    """
+    return min(forwards / (budget * final * batch * views * FORWARDS), PRIORS)
 
 
 def _longest(budget: float, final: int, numbers: list[int]) -> Plan:

@@ -28,7 +28,7 @@ from swell.adaptive.inflation import (
     make_samples,
     priors_of,
 )
-from swell.adaptive.plan import DECAY, Plan, how_many, plan, samples_to_score
+from swell.adaptive.plan import DECAY, PRIORS, Plan, how_many, plan, samples_to_score, share_of_priors
 from swell.adaptive.priors import StrengthPrior, WeightPrior
 from swell.adaptive.state import State
 from swell.console import say, warn
@@ -116,7 +116,9 @@ class Search:
             self.reference.save(self.folder / "reference.safetensors")
         pace = self.state.once("pace", self._pace)
         runs = self.budget.runs or 60 * (self.budget.minutes or 0) / (pace["steps"] * pace["seconds"])
-        plan(runs, pace["steps"], how_many(runs))  # says that a budget is too small before a generator is trained
+        plan(
+            runs, pace["steps"], how_many(runs), priors=PRIORS
+        )  # too small a budget: said before a generator is trained
         self.state.once("priors", self._priors)
         self.made = open_gen(self.gen).unlabelled()
         copies = self.state.once("copies", lambda: copies_veto(self.rest, self.reference, self.gen))
@@ -124,7 +126,9 @@ class Search:
             warn(f"{copies}: candidates with generated samples are left out")
         wanted = self._candidates(how_many(runs), 0 if copies else len(self.made))
         fixed = self._candidates(0, 0 if copies else len(self.made))
-        self.plan = plan(runs, pace["steps"], len(wanted), len(fixed))
+        spent = self.state.found["priors"]["cost"]["forwards"]
+        share = share_of_priors(spent, runs, pace["steps"], self.batch_size, self.views.count)
+        self.plan = plan(runs, pace["steps"], len(wanted), len(fixed), share)
         self.tried = wanted[: self.plan.rungs[0].count]
         self.scored = self.reference.first(self._rows(runs))
         self.state.once("plan", lambda: self._describe(runs))
@@ -147,6 +151,11 @@ class Search:
         assert isinstance(self.recipe.views, ViewPlan)  # resolved
         return self.recipe.views
 
+    @property
+    def batch_size(self) -> int:
+        assert self.recipe.batch_size is not None  # resolved
+        return self.recipe.batch_size
+
     def _pace(self) -> dict[str, float]:
         """Steps of the final run, and seconds that one takes: measured where the budget is in minutes."""
         timing = self.recipe.minutes is not None or self.budget.minutes is not None
@@ -167,10 +176,8 @@ class Search:
         return list(candidates(limit, amount, weight, strengths))
 
     def _rows(self, runs: float) -> int:
-        batch = self.recipe.batch_size
-        assert batch is not None
         each = 1 + self.reference.q + PRETEXT
-        return samples_to_score(self.plan, runs, batch, self.views.count, each, len(self.reference))
+        return samples_to_score(self.plan, runs, self.batch_size, self.views.count, each, len(self.reference))
 
     def _describe(self, runs: float) -> dict[str, Any]:
         return {
