@@ -1,9 +1,9 @@
 """`swell adapt` as a user calls it, on the five sets of the grid: what it chose, what it cost, how it did beside `none`.
 
-    python benchmarks/adapt/search.py [--seeds 1] [--sets digits,paul15] [--steps 600]
+    python benchmarks/adapt/search.py [--seeds 1] [--sets digits,paul15] [--epochs 100]
 
-Three encoders of equal steps on all samples of a set: what `swell adapt` returns with its default budget (its generator
-gets a minute), plain training on real samples, and AdaInf's fixed recipe on the samples that were generated. Labels judge
+Three encoders of as many steps on all samples of a set, 100 epochs as by default: what `swell adapt` returns with its
+default budget (its generator gets a minute), plain training on real samples, and AdaInf's fixed recipe on the samples that were generated. Labels judge
 all three afterwards. Two rows at a time, a thread each; goes on where it stopped.
 """
 
@@ -34,17 +34,17 @@ GENERATOR_SECONDS = 60
 ADAINF = {"weight": 10.0, "strength": 0.5}
 
 
-def main(seeds: int, sets: str, steps: int) -> None:
-    told = {**settings(), "steps": steps, "generator_seconds": GENERATOR_SECONDS}
+def main(seeds: int, sets: str, epochs: float) -> None:
+    told = {**settings(), "epochs": epochs, "generator_seconds": GENERATOR_SECONDS}
     rows = Rows("adapt-search", told)
     chosen = sets.split(",") if sets else list(SETS)
-    jobs: list[Job] = [(f"{data}/{s}", searched, (data, s, steps)) for s in range(seeds) for data in chosen]
+    jobs: list[Job] = [(f"{data}/{s}", searched, (data, s, epochs)) for s in range(seeds) for data in chosen]
     rows.make(jobs, lambda: {"claim": claimed(rows)}, together=2)
 
 
-def searched(data: str, seed: int, steps: int) -> dict[str, Any]:
+def searched(data: str, seed: int, epochs: float) -> dict[str, Any]:
     begun, given = time.perf_counter(), task(data)
-    recipe = replace(given.recipe, steps=steps)
+    recipe = given.recipe.with_budget(epochs=epochs)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "adapted"
         run = swell.adapt(
@@ -118,5 +118,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--sets", default="", help="sets, separated by commas")
-    parser.add_argument("--steps", type=int, default=600, help="of the final run")
+    parser.add_argument("--epochs", type=float, default=100, help="of the final run")
     main(**vars(parser.parse_args()))
