@@ -3,8 +3,8 @@
     python benchmarks/adapt/search.py [--seeds 1] [--sets digits,paul15] [--epochs 100]
 
 Three encoders of as many steps on all samples of a set, 100 epochs as by default: what `swell adapt` returns with its
-default budget (its generator gets a minute), plain training on real samples, and AdaInf's fixed recipe on the samples that were generated. Labels judge
-all three afterwards. Two rows at a time, a thread each; goes on where it stopped.
+default budget (its generator gets a minute), plain training on real samples, and AdaInf's fixed recipe on the samples
+that were generated. Labels judge all three afterwards. Two rows at a time, a thread each; goes on where it stopped.
 """
 
 from __future__ import annotations
