@@ -18,43 +18,37 @@ from adapt.tables import inflation_block, regret_block, summary_block, tau_block
 from peers.table import peers_block
 
 ROOT = Path(__file__).resolve().parents[1]
-QUOTED = (
-    "demo",
-    "methods",
-    "patches",
-    "emp-ssl-sweep",
-    "masked",
-    "mixed-ae-overhead",
-    "vit-step",
-    "cells",
-    "cells-time",
-    "adapt-regret",
-    "adapt-regret-held-out",
-    "adapt-search",
-    "adapt-toy",
-    "adapt-overlap",
-    "adapt-estimated",
-    "losses",
-    "view-chunk",
-    "generators-digits",
-    "generators-fashion",
-    "samplers",
-    "million",
-    "cifar10-15min",
-    "loop-overhead",
-    "peers",
-    "peers-minutes",
-    "step",
-    "kill9",
-    "malformed",
-    "fuzz",
-    "second-start",
-    "views",
-    "probe",
-    "page",
-    "embed",
-    "export",
-)
+QUOTED = {
+    "Generated data and encoders": ("demo", "methods", "patches", "emp-ssl-sweep", "masked", "cells", "cifar10-15min"),
+    "Adaptive inflation": (
+        "adapt-regret",
+        "adapt-regret-held-out",
+        "adapt-search",
+        "adapt-toy",
+        "adapt-overlap",
+        "adapt-estimated",
+    ),
+    "Generators": ("generators-digits", "generators-fashion", "samplers", "million"),
+    "Speed": (
+        "peers",
+        "peers-minutes",
+        "step",
+        "loop-overhead",
+        "losses",
+        "view-chunk",
+        "mixed-ae-overhead",
+        "vit-step",
+        "cells-time",
+        "views",
+        "probe",
+        "scaling",
+        "second-start",
+        "page",
+        "embed",
+        "export",
+    ),
+    "Nothing lost": ("kill9", "malformed", "fuzz"),
+}
 
 
 def newest(name: str) -> tuple[str, dict[str, Any]] | None:
@@ -114,8 +108,18 @@ def spread_cell(values: list[float], digits: int = 2) -> str:
 
 
 def measured_block() -> str:
-    entries = [(name, newest(name)) for name in QUOTED]
-    return "\n".join(f"- {entry[1]['claim']} (`{entry[0]}`)" for _, entry in entries if entry and "claim" in entry[1])
+    """Of each part, the claims: what comes before the first colon is what was measured."""
+    parts = []
+    for title, names in QUOTED.items():
+        found = [(entry[0], entry[1]["claim"]) for name in names if (entry := newest(name)) and "claim" in entry[1]]
+        if found:
+            parts.append("\n".join([f"## {title}", "", *(f"- {emphasised(claim)} (`{at}`)" for at, claim in found)]))
+    return "\n\n".join(parts)
+
+
+def emphasised(claim: str) -> str:
+    what, colon, rest = claim.partition(": ")
+    return f"**{what}**: {rest}" if colon else claim
 
 
 def methods_block() -> str:
@@ -334,10 +338,10 @@ def quoted(path: Path, text: str) -> str:
             "generators digits": lambda: generator_block("generators-digits"),
             "generators fashion": lambda: generator_block("generators-fashion"),
             "adapt summary": lambda: summary_block(newest),
-            "measured": measured_block,
             "peers": lambda: peers_block(newest),
         },
         "methods.md": {"short presets": presets_block, "methods table": methods_block, "patches": patches_block},
+        "measured.md": {"measured": measured_block},
         "masked.md": {"masked table": masked_block},
         "diffaug.md": {"cells table": cells_block, "sweep table": sweep_block},
         "adapt.md": {
@@ -364,6 +368,7 @@ if __name__ == "__main__":
         ROOT / "README.md",
         ROOT / "docs" / "methods.md",
         ROOT / "docs" / "masked.md",
+        ROOT / "docs" / "measured.md",
         ROOT / "docs" / "diffaug.md",
         ROOT / "docs" / "adapt.md",
         *sorted((ROOT / "src" / "swell" / "methods").glob("*.py")),
