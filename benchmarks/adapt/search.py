@@ -4,7 +4,7 @@
 
 Three encoders of as many steps on all samples of a set, 100 epochs as by default: what `swell adapt` returns with its
 default budget (its generator gets a minute), plain training on real samples, and AdaInf's fixed recipe on the samples
-that were generated. Labels judge all three afterwards. Two rows at a time, a thread each; goes on where it stopped.
+that were generated. Labels judge all three afterwards. A row at a time, with all threads, as a user has them; goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main(seeds: int, sets: str, epochs: float) -> None:
     rows = Rows("adapt-search", told)
     chosen = sets.split(",") if sets else list(SETS)
     jobs: list[Job] = [(f"{data}/{s}", searched, (data, s, epochs)) for s in range(seeds) for data in chosen]
-    rows.make(jobs, lambda: {"claim": claimed(rows)}, together=2)
+    rows.make(jobs, lambda: {"claim": claimed(rows)})
 
 
 def searched(data: str, seed: int, epochs: float) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -115,3 +115,10 @@ def counted_flops() -> Iterator[list[float]]:
     with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
         yield box
     box[0] = float(counter.get_total_flops())
+
+
+def flops_a_sample(encode: Callable[[Any], object], samples: Any) -> float:
+    """FLOPs of `encode` of the first of `samples`."""
+    with counted_flops() as box:
+        encode(samples[:1])
+    return box[0]

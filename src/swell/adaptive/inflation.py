@@ -27,7 +27,7 @@ from swell.generators.neighbours import exact_copies
 from swell.generators.quality import POOR
 from swell.generators.reference import Reference as Judge
 from swell.generators.work import read_piece
-from swell.ledger import Cost, Ledger, timed
+from swell.ledger import Cost, Ledger, flops_a_sample, timed
 from swell.views.plan import ViewPlan
 
 FIRST = 4  # generated samples for each real one, to begin with
@@ -92,20 +92,26 @@ def make_samples(
             draw, real.samples, reference.samples, judge.features, plan, first=first, most=max(most, count), seed=seed
         )
     cost.seconds -= making.seconds
-    cost.forwards = judge.forwards
+    judge.add_to(cost)
     return found, cost
 
 
 @dataclass
 class _Counted:
-    """A reference encoder that counts its samples."""
+    """A reference encoder that counts what it encodes."""
 
     judge: Judge
-    forwards: int = 0
+    samples: int = 0
+    flops: float = 0.0
 
     def features(self, samples: np.ndarray) -> Tensor:
-        self.forwards += len(samples)
+        self.samples += len(samples)
+        self.flops = self.flops or flops_a_sample(self.judge.features, samples)
         return self.judge.features(samples)
+
+    def add_to(self, cost: Cost) -> None:
+        cost.forwards += self.samples
+        cost.flops += self.samples * self.flops
 
 
 def judge_of(gen: Path) -> Judge:
@@ -124,7 +130,7 @@ def priors_of(
         weight = weight_prior(distance.value, n, m)
         table = strength_prior(n, m, weight.weight)
         overlap = overlap_strength(real.samples, made.samples, judge.features, plan, weight.weight, seed=seed)
-    cost.forwards = judge.forwards
+    judge.add_to(cost)
     return Priors(distance, weight, table, overlap, amount), cost
 
 

@@ -107,13 +107,11 @@ def plan(budget: float, final: int, most: int, least: int = LEAST, priors: float
     raise InputError(given, f"at least {LEAST_STEPS} steps for each", f"give --budget {runs:.2g}x, or a longer run")
 
 
-def share_of_priors(forwards: int, budget: float, final: int, batch: int, views: int) -> float:
-    """The share of the budget that the priors took with so many forwards, `PRIORS` at most.
-
-    One of the small reference encoder counts as one of the encoder that is trained: no less than it costs, but for the
-    smallest nets, and the same on every machine.
+def share_of_priors(flops: float, budget: float, run: float) -> float:
+    """The share of the budget, in runs of `run` FLOPs, that priors of `flops` took; `PRIORS` at most. Not by the clock,
+    so that a search does the same on any machine.
     """
-    return min(forwards / (budget * final * batch * views * FORWARDS), PRIORS)
+    return min(flops / (budget * run), PRIORS) if run else 0.0
 
 
 def _longest(budget: float, final: int, numbers: list[int]) -> Plan:

@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from swell.devices import pick_device
 from swell.errors import InputError
 from swell.evaluation.reference import Reference, clean_features
 from swell.evaluation.scores import learnability, scores
-from swell.ledger import Cost, Ledger, timed
+from swell.ledger import Cost, Ledger, flops_a_sample, timed
 from swell.recipes import Recipe
 from swell.run import load_encoder, read_ledger
 from swell.training.build import build, resolve, steps_of
@@ -126,8 +127,7 @@ class Search:
             warn(f"{copies}: candidates with generated samples are left out")
         wanted = self._candidates(how_many(runs), 0 if copies else len(self.made))
         fixed = self._candidates(0, 0 if copies else len(self.made))
-        spent = self.state.found["priors"]["cost"]["forwards"]
-        share = share_of_priors(spent, runs, pace["steps"], self.batch_size, self.views.count)
+        share = share_of_priors(self.state.found["priors"]["cost"]["flops"], runs, pace["steps"] * pace.get("flops", 0))
         self.plan = plan(runs, pace["steps"], len(wanted), len(fixed), share)
         self.tried = wanted[: self.plan.rungs[0].count]
         self.scored = self.reference.first(self._rows(runs))
@@ -151,24 +151,21 @@ class Search:
         assert isinstance(self.recipe.views, ViewPlan)  # resolved
         return self.recipe.views
 
-    @property
-    def batch_size(self) -> int:
-        assert self.recipe.batch_size is not None  # resolved
-        return self.recipe.batch_size
-
     def _pace(self) -> dict[str, float]:
-        """Steps of the final run, and seconds that one takes: measured where the budget is in minutes."""
-        timing = self.recipe.minutes is not None or self.budget.minutes is not None
+        """Steps of the final run, FLOPs of one, and its seconds: measured where a budget is in minutes."""
         steps = steps_of(self.recipe, self.real, None, self.device)
-        if not timing:
-            return {"steps": steps or 1, "seconds": 0.0}
-        stepper = build(replace(self.recipe, generator_positives="none", phases=()), self.rest, None, self.device)
-        stepper(0, 0.0)  # the first one also compiles and fills caches
-        start = time.perf_counter()
-        for t in range(1, PACE_STEPS + 1):
-            stepper(t, 0.5)[0].item()
-        each = (time.perf_counter() - start) / PACE_STEPS
-        return {"steps": steps or max(int(60 * (self.recipe.minutes or 0) / each), 1), "seconds": each}
+        bare = replace(self.recipe, generator_positives="none", positives="", phases=())
+        stepper = build(bare, self.rest, None, self.device)
+        _, cost = stepper.measured(0, 0.0)
+        found = {"steps": steps or 1, "seconds": 0.0, "flops": cost.flops}
+        if self.recipe.minutes is not None or self.budget.minutes is not None:
+            stepper(1, 0.0)  # the first one also compiles and fills caches
+            start = time.perf_counter()
+            for t in range(2, PACE_STEPS + 2):
+                stepper(t, 0.5)[0].item()
+            found["seconds"] = (time.perf_counter() - start) / PACE_STEPS
+            found["steps"] = steps or max(int(60 * (self.recipe.minutes or 0) / found["seconds"]), 1)
+        return found
 
     def _candidates(self, limit: int, amount: int) -> list[Candidate]:
         found = self.state.found["priors"]
@@ -176,8 +173,10 @@ class Search:
         return list(candidates(limit, amount, weight, strengths))
 
     def _rows(self, runs: float) -> int:
+        batch = self.recipe.batch_size
+        assert batch is not None
         each = 1 + self.reference.q + PRETEXT
-        return samples_to_score(self.plan, runs, self.batch_size, self.views.count, each, len(self.reference))
+        return samples_to_score(self.plan, runs, batch, self.views.count, each, len(self.reference))
 
     def _describe(self, runs: float) -> dict[str, Any]:
         return {
@@ -252,6 +251,7 @@ class Search:
                 encoder = load_encoder(out).to(self.device)
                 result["scores"] = scores(encoder, self.scored)
             scoring.forwards = len(self.scored) * (1 + self.scored.q + PRETEXT)
+            scoring.flops = scoring.forwards * flops_a_sample(partial(clean_features, encoder), self.scored.samples)
         result["scoring"] = asdict(scoring)
         self.state.keep("results", {**known, key: {**mine, str(number): result}})
         return result
