@@ -4,7 +4,8 @@
 
 Three encoders of as many steps on all samples of a set, 100 epochs as by default: what `swell adapt` returns with its
 default budget (its generator gets a minute), plain training on real samples, and AdaInf's fixed recipe on the samples
-that were generated. Labels judge all three afterwards. A row at a time, with all threads, as a user has them; goes on where it stopped.
+that were generated. Labels judge all three afterwards. A row at a time, with all threads, as a user has them; goes on
+where it stopped.
 """
 
 from __future__ import annotations
