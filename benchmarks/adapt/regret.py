@@ -24,7 +24,8 @@ from scipy.stats import kendalltau, t
 from tables import inflation_block, regret_block, tau_block
 
 from quote import newest
-from swell.adaptive.choose import VOTERS, Row, choose, rank, voters_of
+from swell.adaptive.choose import VOTERS, Row, choose, rank, survivors, voters_of
+from swell.adaptive.plan import FINALISTS, how_many
 from swell.evaluation.scores import SCORES
 
 Table = Mapping[str, list[Row]]  # configuration -> a row of scores for each seed
@@ -32,6 +33,8 @@ Truth = Mapping[str, Mapping[str, float]]  # set -> configuration -> accuracy
 MOST_VOTERS = 4
 PLANNED = ("lidar", "rotation", "masked_columns", "learnability", "rankme", "acr")  # who voted before this was measured
 GENERATED = tuple(name for name, (_, _, amount) in GRID.items() if amount)
+DRAWN, DRAWS = "swell, eight candidates drawn", 200
+CANDIDATES, ALWAYS = how_many(2), ("none", "weak_only", "adainf")
 GOAL, WORST = 0.5, 1.5  # points: mean regret, and how much worse than `none` a choice may be on any set
 
 
@@ -57,8 +60,11 @@ def main(held_out: bool) -> None:
         voters = {name: best_voters(choices, truth, [s for s in sets if s != name]) for name in sets}
     chosen["voters chosen elsewhere"] = {name: choices[voters[name]][name] for name in sets}
     regret = {who: {s: max(truth[s].values()) - truth[s][c] for s, c in by.items()} for who, by in chosen.items()}
+    drawn = {name: searched(name, tables[name], rows) for name in sets}
+    regret[DRAWN] = {s: max(truth[s].values()) - mean([truth[s][c] for c in by]) for s, by in drawn.items()}
     regret["random"] = {s: max(truth[s].values()) - mean(list(truth[s].values())) for s in sets}
     behind = {who: {s: truth[s]["none"] - truth[s][c] for s, c in by.items()} for who, by in chosen.items()}
+    behind[DRAWN] = {s: truth[s]["none"] - mean([truth[s][c] for c in by]) for s, by in drawn.items()}
     taus = {
         score: {
             s: tau(tables[s], truth[s], score) for s in sets if all(score in r for c in tables[s].values() for r in c)
@@ -180,6 +186,25 @@ def by_swell(name: str, tables: Mapping[str, Table], rows: Mapping[str, Any], _:
 
 def by_swell_without_guard(name: str, tables: Mapping[str, Table], rows: Mapping[str, Any], _: Any) -> str:
     return choose(tables[name], generated=GENERATED, vetoed=copied(rows, name), least_agreement=0.0).name
+
+
+def searched(name: str, table: Table, rows: Mapping[str, Any]) -> list[str]:
+    """What a search chooses that has some candidates and not all, and as many seeds as it has: two rungs, all of one seed
+    and three of two. The three it always tries, five of the others and the two seeds are drawn. Unlike in a search, the
+    first rung is as long as the second, and learnability is by all of the grid's encoders.
+    """
+    random, vetoed, found = np.random.default_rng(0), copied(rows, name), []
+    others = [c for c in table if c not in ALWAYS]
+    for _ in range(DRAWS):
+        tried = [
+            c for c in (*ALWAYS, *random.choice(others, CANDIDATES - len(ALWAYS), replace=False)) if c not in vetoed
+        ]
+        first, second = random.permutation(len(table["none"]))[:2]
+        ranked = rank({c: table[c][first] for c in tried})
+        left = survivors(ranked.places, FINALISTS, GENERATED, {c: GRID[c][1] for c in tried})
+        finals = {c: [table[c][first], table[c][second]] for c in left}
+        found.append(choose(finals, generated=GENERATED, vetoed=vetoed, earlier=[ranked.agreement]).name)
+    return found
 
 
 def told_by_swell(name: str, tables: Mapping[str, Table], rows: Mapping[str, Any]) -> dict[str, Any]:

@@ -76,6 +76,10 @@ def searched(data: str, seed: int, epochs: float) -> dict[str, Any]:
     return {
         "chosen": found["choice"]["name"],
         "reasons": found["choice"]["reasons"],
+        "agreement": found["choice"]["agreement"],
+        "rungs": {key: found[key] for key in found if key.startswith("rung")},
+        "scores": {key: [one["scores"] for one in by.values()] for key, by in found["results"].items()},
+        "learnability": [found[key]["scores"] for key in sorted(found) if key.startswith("learnability")],
         "candidates": found["plan"]["candidates"],
         **{f"{name}_{key}": value for name, row in rows.items() for key, value in row.items()},
         "search_runs": search / plain,

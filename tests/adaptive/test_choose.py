@@ -131,6 +131,15 @@ def test_by_default_two_votes_have_to_agree():
     assert (found.name, found.agreement) == ("none", pytest.approx(0, abs=1e-9))
 
 
+def test_votes_that_did_not_agree_at_an_earlier_rung_are_not_believed():
+    agreed = table(none=[0, 0.1], weak_only=[1, 1.1], adainf=[3, 3.1])
+    assert choose(agreed, generated={"adainf"}, earlier=[0.8]).name == "adainf"
+    found = choose(agreed, generated={"adainf"}, earlier=[0.8, 0.15])
+    assert (found.name, found.leader, found.agreement) == ("none", "adainf", 0.15)
+    assert "at an earlier rung" in found.reasons[-1]
+    assert found.margin == choose(agreed, generated={"adainf"}).margin
+
+
 def test_vetoes():
     assert veto(row(0)) == ""
     assert "collapsed" in veto(row(0, feature_std=0.01))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import rankdata
@@ -43,7 +43,7 @@ class Choice:
         name: the candidate to train with.
         ranks: of each candidate and score, the mean rank of its seeds among all runs; 1 is best.
         places: mean rank over scores as a share of the way from first (0) to last (1).
-        agreement: Kendall's W of the scores.
+        agreement: Kendall's W of the scores; the least of it over rungs.
         vetoed: candidates that were not considered, and why.
         margin: places between the baseline and the best candidate; above 0 where that is better.
         noise: what the margin changes by from seed to seed (its standard error); NaN with one seed.
@@ -148,6 +148,7 @@ def choose(
     voters: Sequence[str] = VOTERS,
     weights: Mapping[str, float] | None = None,
     least_agreement: float | None = None,
+    earlier: Sequence[float] = (),
 ) -> Choice:
     """Choose from the scores of candidates, one row for each seed.
 
@@ -160,6 +161,8 @@ def choose(
         vetoed: names of candidates to leave out, and why; those whose scores say collapse join them.
         weights: of the scores' votes; 1 each unless told.
         least_agreement: Kendall's W that the scores must exceed; None takes what chance comes to, 1 over their number.
+        earlier: their W at earlier rungs, which must exceed that, too: the few that are left by the end, some of them
+            much alike, agree too easily.
 
     Raises:
         InputError: no candidate is left.
@@ -192,7 +195,10 @@ def choose(
     base = baseline if baseline in left else real
     margin = places[base] - places[leader] if base is not None else math.inf
     needed = 1 / len(ranked.by_score) if least_agreement is None else least_agreement
-    name, reasons = _decide(leader, base, baseline, real, places, noise, ranked, generated, needed)
+    ranked, when = replace(ranked, agreement=min([ranked.agreement, *earlier])), ""
+    if earlier and min(earlier) == ranked.agreement:
+        when = " at an earlier rung"
+    name, reasons = _decide(leader, base, baseline, real, places, noise, ranked, generated, needed, when)
     return Choice(
         name, baseline, leader, ranks, places, ranked.agreement, out, margin, noise, (*_vetoes(out), *reasons)
     )
@@ -225,6 +231,7 @@ def _decide(
     ranked: Ranks,
     generated: Collection[str],
     needed: float,
+    when: str,
 ) -> tuple[str, list[str]]:
     """The candidate to take, and the reasons in plain words."""
     if base is None:
@@ -239,8 +246,8 @@ def _decide(
         return base, [
             *said,
             f"{told}.",
-            f"But the scores hardly agree (Kendall's W {ranked.agreement:.2f}; needed is more than {needed:.2f}, what "
-            f"chance comes to is {1 / votes:.2f}), so their mean says nothing, and {base} stays.",
+            f"But the scores hardly agree{when} (Kendall's W {ranked.agreement:.2f}; needed is more than {needed:.2f}, "
+            f"what chance comes to is {1 / votes:.2f}), so their mean says nothing, and {base} stays.",
         ]
     if not margin > noise:
         why = (

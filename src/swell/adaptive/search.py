@@ -197,7 +197,7 @@ class Search:
         by_name = {one.name: one for one in self.tried}
         generated = {one.name for one in self.tried if one.generated}
         strengths = {one.name: one.strength for one in self.tried}
-        alive, vetoed = list(by_name), dict[str, str]()
+        alive, vetoed, agreed = list(by_name), dict[str, str](), []
         for number, rung in enumerate(self.plan.rungs):
             last = number == len(self.plan.rungs) - 1
             seeds = range(self.plan.seeds if last else 1)
@@ -213,14 +213,20 @@ class Search:
             rows = self._with_learnability({k: row for k, row in rows.items() if key_name(k) not in vetoed}, number)
             if last:
                 break
-            places = rank(rows).places if rows else {}
+            ranked = rank(rows) if rows else None
+            places = ranked.places if ranked else {}
+            if ranked and len(rows) > 1:
+                agreed.append(ranked.agreement)
             alive = survivors(places, self.plan.rungs[number + 1].count, generated, strengths, BASELINE)
-            self.state.keep(f"rung{number + 1}", {"places": places, "kept": alive, "vetoed": vetoed})
+            self.state.keep(
+                f"rung{number + 1}", {"places": places, "kept": alive, "vetoed": vetoed, "agreement": agreed}
+            )
         table: dict[str, list[Row]] = {name: [] for name in alive}
         for key, row in rows.items():
             table[key_name(key)].append(row)
         copies = {EVERY_GENERATED: copies} if (copies := self.state.found["copies"]) else {}
-        choice = choose({k: v for k, v in table.items() if v}, generated=generated, vetoed=copies | vetoed)
+        left = {name: found for name, found in table.items() if found}
+        choice = choose(left, generated=generated, vetoed=copies | vetoed, earlier=agreed)
         self.state.keep("choice", asdict(choice))
         return choice
 
