@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from adapt.tables import inflation_block, regret_block, summary_block, tau_block
+from adapt.tables import inflation_block, regret_block, search_block, summary_block, tau_block
 from peers.table import peers_block
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -349,6 +349,7 @@ def quoted(path: Path, text: str) -> str:
             "held-out inflation table": lambda: inflation_block(newest, "adapt-regret-held-out"),
             "regret table": lambda: regret_block(newest),
             "held-out table": lambda: regret_block(newest, "adapt-regret-held-out"),
+            "search table": lambda: search_block(newest),
             "tau table": lambda: tau_block(newest),
         },
     }[path.name]

@@ -30,6 +30,27 @@ def regret_block(newest: Newest, name: str = "adapt-regret") -> str:
     return "\n".join([*rows, "", told])
 
 
+def search_block(newest: Newest) -> str:
+    """What `swell adapt` chose on its defaults, what came of it, and what it cost: sets down, a row a seed."""
+    entry = newest("adapt-search")
+    if entry is None:
+        return MISSING
+    folder, result = entry
+    rows = [
+        "| set | chosen | its linear accuracy | none | AdaInf | search, FLOPs | search, seconds | final run, s | generator, s |",
+        f"|---|---|{'---:|' * 7}",
+    ]
+    for key, row in result["rows"].items():
+        accuracy = " | ".join(f"{row[f'{who}_linear']:.1f}" for who in ("adapted", "none", "adainf"))
+        cost = f"{row['search_runs']:.2f} | {row['search_run_seconds']:.2f} | {row['none_seconds']:.0f} | {row['adapted_generator_seconds']:.0f}"
+        rows.append(f"| {key.partition('/')[0]} | {row['chosen']} | {accuracy} | {cost} |")
+    told = (
+        f"One seed a row, {result['settings']['epochs']:g} epochs on all samples of a set; the search in units of the final run. "
+        f"{result['device']}. From `{folder}`."
+    )
+    return "\n".join([*rows, "", told])
+
+
 def tau_block(newest: Newest) -> str:
     """Kendall's tau of every score with the probe, and with the strength of the views."""
     entry = newest("adapt-regret")
