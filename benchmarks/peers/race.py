@@ -125,7 +125,8 @@ def check_equal(contest: str, arms: dict[str, dict[str, Any]]) -> None:
 def summary(rows: dict[str, Any], arms: dict[str, Any]) -> dict[str, Any]:
     """Per contest: each arm's rates, and Swell over each peer, round by round, as it comes and with all switches on.
 
-    Swell is its best arm, and of a peer's arms with switches on the best one counts.
+    As they come, Swell is what it does unasked; against a peer with its switches on, the better of that and its own arm
+    with switches on (the sampler in bfloat16). Of a peer's arms with switches on the best one counts.
     """
     out: dict[str, Any] = {}
     for contest in CONTESTS:
@@ -148,12 +149,14 @@ def summary(rows: dict[str, Any], arms: dict[str, Any]) -> dict[str, Any]:
                 rivals = [n for n in rates if known[n]["peer"] == peer and known[n]["on"] == on]
                 if not rivals:
                     continue
-                best = max(rivals, key=means.__getitem__)
-                each = [rates["swell"][r] / rates[best][r] for r in rates["swell"] if r in rates[best]]
-                memory = known["swell"]["peak_bytes"] / known[best]["peak_bytes"]
-                start = known["swell"]["start_up_seconds"] / known[best]["start_up_seconds"]
+                own = [n for n in rates if known[n]["peer"] == "swell" and (on or n == "swell")]
+                ours, best = max(own, key=means.__getitem__), max(rivals, key=means.__getitem__)
+                each = [rates[ours][r] / rates[best][r] for r in rates[ours] if r in rates[best]]
+                memory = known[ours]["peak_bytes"] / known[best]["peak_bytes"]
+                start = known[ours]["start_up_seconds"] / known[best]["start_up_seconds"]
                 ratios[f"{peer}{' on' if on else ''}"] = {
                     "arm": best,
+                    "own": ours,
                     **spread(each),
                     "rounds": each,
                     "memory": memory,
