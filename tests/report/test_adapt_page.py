@@ -113,7 +113,7 @@ def test_it_says_what_was_chosen_and_why(tmp_path):
     assert "agree with W = 1.00 (chance 0.50" in page
     assert "LiDAR, rotation, ACR have no vote" in page
     assert "led in the rung before too" in page
-    assert "1.50 final runs by the clock and 1.70 by arithmetic" in page
+    assert "1.50 final runs by the clock and 1.70 by FLOPs" in page
     assert "900 of 1,000 samples" in page
     assert "weight3&lt;b&gt;" in page
     assert "weight3<b>" not in page

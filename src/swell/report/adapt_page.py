@@ -51,7 +51,7 @@ def write_adapt_report(out: Path) -> None:
         (
             "it cost",
             f"{duration(search.seconds)}, which is {_ratio(search.seconds, own.seconds)} final runs by the clock and "
-            f"{_ratio(search.flops, own.flops)} by arithmetic in training; {plan['budget_runs']:.2g} were allowed",
+            f"{_ratio(search.flops, own.flops)} by FLOPs; {plan['budget_runs']:.2g} were allowed",
         ),
     ]
     write_report(
@@ -92,7 +92,10 @@ def _verdict(choice: Mapping[str, Any], tried: Mapping[str, Candidate]) -> str:
 def _sure(found: Mapping[str, Any]) -> str:
     choice, places = found["choice"], [found[name]["places"] for name in sorted(found) if _is_rung(name)]
     votes = len(next(iter(choice["ranks"].values())))
-    said = [f"the {votes} scores agree with W = {choice['agreement']:.2f} (chance {1 / votes:.2f}, 1 is unanimous)"]
+    where = "where they agree least, " if places else ""
+    said = [
+        f"{where}the {votes} scores agree with W = {choice['agreement']:.2f} (chance {1 / votes:.2f}, 1 is unanimous)"
+    ]
     if choice["margin"] is not None and choice["leader"] != choice["baseline"]:
         noise = "unknown" if choice["noise"] is None else f"{100 * choice['noise']:.0f}"
         said.append(
