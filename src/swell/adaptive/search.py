@@ -117,9 +117,8 @@ class Search:
             self.reference.save(self.folder / "reference.safetensors")
         pace = self.state.once("pace", self._pace)
         runs = self.budget.runs or 60 * (self.budget.minutes or 0) / (pace["steps"] * pace["seconds"])
-        plan(
-            runs, pace["steps"], how_many(runs), priors=PRIORS
-        )  # too small a budget: said before a generator is trained
+        # Says that a budget is too small before a generator is trained, however dear its priors will be.
+        plan(runs, pace["steps"], how_many(runs), priors=PRIORS)
         self.state.once("priors", self._priors)
         self.made = open_gen(self.gen).unlabelled()
         copies = self.state.once("copies", lambda: copies_veto(self.rest, self.reference, self.gen))
@@ -214,13 +213,11 @@ class Search:
             if last:
                 break
             ranked = rank(rows) if rows else None
-            places = ranked.places if ranked else {}
-            if ranked and len(rows) > 1:
-                agreed.append(ranked.agreement)
+            places, agreement = (ranked.places, ranked.agreement) if ranked else ({}, 1.0)
+            agreed.append(agreement)
             alive = survivors(places, self.plan.rungs[number + 1].count, generated, strengths, BASELINE)
-            self.state.keep(
-                f"rung{number + 1}", {"places": places, "kept": alive, "vetoed": vetoed, "agreement": agreed}
-            )
+            kept = {"places": places, "kept": alive, "vetoed": vetoed, "agreement": agreement}
+            self.state.keep(f"rung{number + 1}", kept)
         table: dict[str, list[Row]] = {name: [] for name in alive}
         for key, row in rows.items():
             table[key_name(key)].append(row)
