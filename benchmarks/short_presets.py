@@ -47,6 +47,13 @@ SMALLER = {  # the best of those in smaller batches, so in more steps: batch, op
     "swav": (128, "lars", 1.2, {}),  # without small crops: they cost views, and a step of two views half as much
     "vicreg": (64, "sgd", 0.06, {}),
 }
+PREDICTORS = {  # and of what has a predictor, once more with one that learns faster
+    "byol": (64, "sgd", 0.2, {"tau_start": 0.97}),
+    "mocov3": (256, "sgd", 0.2, {"tau_start": 0.9}),
+    "nnclr": (256, "lars", 0.4, {}),
+    "simsiam": (64, "sgd", 0.2, {"outputs": 256, "predictor": 512}),
+}
+PREDICTOR_RATES = (10, 30)
 HELD_OUT, SCORED = 10_000, 5_000
 
 
@@ -101,7 +108,11 @@ def main(steps: int, only: str) -> None:
     rows.make(jobs, lambda: {"best": best(rows.rows)}, together=2)
     jobs = []
     for method, choice in best(
-        {k: r for k, r in rows.rows.items() if not k.endswith(("views", "settings", "batches"))}
+        {
+            k: r
+            for k, r in rows.rows.items()
+            if not k.endswith(("views", "settings", "batches")) and "/predictor" not in k
+        }
     ).items():
         name, rate = next((n, r) for n, r in TRIALS if choice.startswith(f"{n} {r:g}:"))
         if method in methods and method not in KEPT_VIEWS:
@@ -114,6 +125,12 @@ def main(steps: int, only: str) -> None:
         if method in methods:
             longer = steps * 256 // batch
             jobs.append((f"{method}/smaller batches", trial, (method, name, rate, longer, "vicreg", changed, batch)))
+    for rate_of_predictor in PREDICTOR_RATES:
+        for method, (batch, name, rate, changed) in PREDICTORS.items():
+            if method in methods:
+                changed = {**changed, "predictor_rate": rate_of_predictor}
+                key = f"{method}/predictor x {rate_of_predictor}"
+                jobs.append((key, trial, (method, name, rate, steps * 256 // batch, "vicreg", changed, batch)))
     rows.make(jobs, lambda: {"best": best(rows.rows)}, together=2)
     for method, choice in best(rows.rows).items():
         print(f"{method:14s} {choice}")

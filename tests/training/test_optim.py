@@ -10,7 +10,7 @@ from swell.errors import InputError
 from swell.nets.backbones import BACKBONES, make_backbone
 from swell.nets.encoder import Encoder  # noqa: F401  (brings all backbones)
 from swell.nets.prototypes import Prototypes
-from swell.training.optim import LARS, is_decayed, make_optimizer, warmup_cosine
+from swell.training.optim import LARS, is_decayed, make_optimizer, set_rate, warmup_cosine
 
 
 def lars_by_hand(w, grads, lr, m, wd, eta, clip):
@@ -91,6 +91,26 @@ def test_beta2_is_adamws():
     net = nn.Linear(2, 2)
     assert make_optimizer("adamw", [net], 0.1, 0.5, 0.8, 0.95).param_groups[0]["betas"] == (0.8, 0.95)
     assert make_optimizer("adamw", [net], 0.1, 0.5, 0.8).param_groups[0]["betas"] == (0.8, 0.999)
+
+
+@pytest.mark.parametrize("name", ["lars", "sgd", "adamw"])
+def test_a_part_may_learn_faster(name):
+    net = nn.ModuleDict({"slow": nn.Linear(4, 3), "fast": nn.Linear(3, 2)})
+    opt = make_optimizer(name, [net], 0.1, 0.5, 0.9, rates={net["fast"]: 30.0})
+    for lr in (0.1, 0.02):  # as made, and as set
+        rates = {p: group["lr"] for group in opt.param_groups for p in group["params"]}
+        assert {rates[p] for p in net["slow"].parameters()} == {lr}
+        assert {rates[p] for p in net["fast"].parameters()} == {30 * lr}
+        set_rate(opt, 0.02)
+    decays = {p.ndim: g["weight_decay"] for g in opt.param_groups for p in g["params"]}
+    assert decays == {2: 0.5, 1: 0.0}
+
+
+def test_parts_at_the_common_rate_make_no_groups_of_their_own():
+    """So that checkpoints of a method that names a part at rate 1 fit those of before it did."""
+    net = nn.ModuleDict({"slow": nn.Linear(4, 3), "fast": nn.Linear(3, 2)})
+    one, two = (make_optimizer("sgd", [net], 0.1, 0.5, 0.9, rates=rates) for rates in ({}, {net["fast"]: 1.0}))
+    assert one.state_dict() == two.state_dict()
 
 
 def test_an_unknown_optimizer_gets_a_suggestion():

@@ -18,7 +18,7 @@ from typing import ClassVar, cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swell.methods.registry import METHODS, Method, Outcome, Preset, Views, share
+from swell.methods.registry import METHODS, Method, Outcome, Preset, Views, positive, share
 from swell.methods.simclr import at_least_two_views
 from swell.methods.terms import cosine_between, full_precision, paired, spread
 from swell.nets.backbones import Backbone
@@ -49,6 +49,7 @@ class BYOL(Method):
     outputs: int = 256
     tau_start: float = 0.99
     tau_end: float = 1.0
+    predictor_rate: float = 1.0  # times the learning rate
 
     presets: ClassVar[Mapping[str, Preset]] = {
         "small": Preset("lars", 1.0, 1e-5),  # solo-learn, CIFAR
@@ -59,6 +60,7 @@ class BYOL(Method):
 
     def __post_init__(self) -> None:
         share(self, "tau_start", "tau_end")
+        positive(self, "predictor_rate")
 
     def views(self, shape: tuple[int, ...]) -> ViewPlan:
         return VIEWS["asymmetric"]()
@@ -68,6 +70,9 @@ class BYOL(Method):
         predictor = MLP(self.outputs, self.hidden, self.outputs, norm=True)
         teacher = Teacher(encoder=encoder, projector=projector)
         return nn.ModuleDict({"projector": projector, "predictor": predictor, "teacher": teacher})
+
+    def rates(self) -> Mapping[str, float]:
+        return {"predictor": self.predictor_rate}
 
     def loss(self, encoder: nn.Module, parts: nn.ModuleDict, views: Views, progress: float) -> Outcome:
         at_least_two_views(views, "byol")

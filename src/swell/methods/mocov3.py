@@ -52,6 +52,7 @@ class MoCoV3(Method):
     outputs: int = 256
     tau_start: float = 0.99
     tau_end: float = 1.0
+    predictor_rate: float = 1.0  # times the learning rate
 
     presets: ClassVar[Mapping[str, Preset]] = {
         "small": Preset("lars", 0.3, 1e-6),  # solo-learn, CIFAR
@@ -61,7 +62,7 @@ class MoCoV3(Method):
     collapse_costs: ClassVar[bool] = False  # not before the predictor has learnt to meet the keys; then it does
 
     def __post_init__(self) -> None:
-        positive(self, "temperature")
+        positive(self, "temperature", "predictor_rate")
         share(self, "tau_start", "tau_end")
 
     def views(self, shape: tuple[int, ...]) -> ViewPlan:
@@ -72,6 +73,9 @@ class MoCoV3(Method):
         predictor = MLP(self.outputs, self.hidden, self.outputs, norm=True)
         teacher = Teacher(encoder=encoder, projector=projector)
         return nn.ModuleDict({"projector": projector, "predictor": predictor, "teacher": teacher})
+
+    def rates(self) -> Mapping[str, float]:
+        return {"predictor": self.predictor_rate}
 
     def loss(self, encoder: nn.Module, parts: nn.ModuleDict, views: Views, progress: float) -> Outcome:
         at_least_two_views(views, "mocov3")

@@ -66,6 +66,7 @@ class NNCLR(Method):
     hidden: int = 2048
     outputs: int = 256
     predictor: int = 4096  # its hidden width
+    predictor_rate: float = 1.0  # times the learning rate
     queue: int = 4096
 
     presets: ClassVar[Mapping[str, Preset]] = {
@@ -77,7 +78,7 @@ class NNCLR(Method):
     collapse_costs: ClassVar[bool] = False  # not before the predictor has learnt to meet the neighbours; then it does
 
     def __post_init__(self) -> None:
-        positive(self, "temperature")
+        positive(self, "temperature", "predictor_rate")
 
     def views(self, shape: tuple[int, ...]) -> ViewPlan:
         return VIEWS["asymmetric"]()
@@ -87,6 +88,9 @@ class NNCLR(Method):
         predictor = MLP(self.outputs, self.predictor, self.outputs, norm=True)
         queue = Queue(self.queue, self.outputs, fill=True)
         return nn.ModuleDict({"projector": projector, "predictor": predictor, "queue": queue})
+
+    def rates(self) -> Mapping[str, float]:
+        return {"predictor": self.predictor_rate}
 
     def loss(self, encoder: nn.Module, parts: nn.ModuleDict, views: Views, progress: float) -> Outcome:
         at_least_two_views(views, "nnclr")

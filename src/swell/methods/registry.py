@@ -1,4 +1,4 @@
-"""What a method is: settings in a frozen dataclass, four hooks the loop calls and one for the report.
+"""What a method is: settings in a frozen dataclass, five hooks the loop calls and one for the report.
 
     @dataclass(frozen=True)
     class Mine(Method):
@@ -142,6 +142,10 @@ class Method:
         """What belongs to the method beside the encoder (its `features` is the width of its output): projector,
         predictor, prototypes; also what has a state but no gradient: teacher, queue."""
         return nn.ModuleDict()
+
+    def rates(self) -> Mapping[str, float]:
+        """How many times as fast as the rest the parts of these names learn."""
+        return {}
 
     def loss(self, encoder: nn.Module, parts: nn.ModuleDict, views: Views, progress: float) -> Outcome:
         """The loss of one batch at `progress` in [0, 1] of the budget. It changes no state but batch norm's."""

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swell.methods.registry import METHODS, Method, Outcome, Preset, Views
+from swell.methods.registry import METHODS, Method, Outcome, Preset, Views, positive
 from swell.methods.simclr import at_least_two_views
 from swell.methods.terms import full_precision, paired, spread
 from swell.nets.backbones import Backbone
@@ -52,6 +52,7 @@ class SimSiam(Method):
     hidden: int = 2048
     outputs: int = 2048
     predictor: int = 512  # its hidden width
+    predictor_rate: float = 1.0  # times the learning rate
 
     presets: ClassVar[Mapping[str, Preset]] = {
         "small": Preset("sgd", 0.5, 1e-5),  # solo-learn, CIFAR
@@ -60,6 +61,9 @@ class SimSiam(Method):
     }
     collapse_costs: ClassVar[bool] = False  # one point is a minimum of the loss; predictor and stop-gradient prevent it
 
+    def __post_init__(self) -> None:
+        positive(self, "predictor_rate")
+
     def views(self, shape: tuple[int, ...]) -> ViewPlan:
         return VIEWS["symmetric_weak"]()
 
@@ -67,6 +71,9 @@ class SimSiam(Method):
         projector = MLP(encoder.features, self.hidden, self.outputs, layers=3, norm=True, last_norm=True)
         predictor = MLP(self.outputs, self.predictor, self.outputs, norm=True)
         return nn.ModuleDict({"projector": projector, "predictor": predictor})
+
+    def rates(self) -> Mapping[str, float]:
+        return {"predictor": self.predictor_rate}
 
     def loss(self, encoder: nn.Module, parts: nn.ModuleDict, views: Views, progress: float) -> Outcome:
         at_least_two_views(views, "simsiam")

@@ -203,6 +203,7 @@ def build(
         recipe.weight_decay,
         recipe.momentum,
         recipe.beta2,
+        {parts[name]: rate for name, rate in method.rates().items()},
     )
     rows = None if recipe.view_chunk is None else recipe.view_chunk * recipe.batch_size // ranks.count
     plain: nn.Module = encoder if rows is None else Chunked(encoder, rows)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -80,27 +81,45 @@ def is_decayed(name: str, parameter: nn.Parameter) -> bool:
 
 
 def make_optimizer(
-    name: str, modules: Iterable[nn.Module], lr: float, weight_decay: float, momentum: float, beta2: float = 0.999
+    name: str,
+    modules: Iterable[nn.Module],
+    lr: float,
+    weight_decay: float,
+    momentum: float,
+    beta2: float = 0.999,
+    rates: Mapping[nn.Module, float] = MappingProxyType({}),
 ) -> Optimizer:
     """Optimiser over all parameters of `modules`; only matrices and kernels are decayed, see `is_decayed`.
 
-    `momentum` is AdamW's beta_1; `beta2` is for AdamW only.
+    `momentum` is AdamW's beta_1; `beta2` is for AdamW only. Modules in `rates`, parts of those in `modules`, learn at
+    so many times `lr`; `set_rate` keeps to that.
 
     Raises:
         InputError: for an unknown name.
     """
+    scales = {p: rate for module, rate in rates.items() for p in module.parameters()}
     named = [(n, p) for m in modules for n, p in m.named_parameters() if p.requires_grad]
-    decayed = [p for n, p in named if is_decayed(n, p)]
-    others = [p for n, p in named if not is_decayed(n, p)]
-    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = []
+    for scale in dict.fromkeys([1.0, *scales.values()]):
+        alike = [(n, p) for n, p in named if scales.get(p, 1.0) == scale]
+        own: dict[str, Any] = {} if scale == 1 else {"lr": scale * lr, "scale": scale}
+        groups.append({"params": [p for n, p in alike if is_decayed(n, p)], **own})
+        groups.append({"params": [p for n, p in alike if not is_decayed(n, p)], "weight_decay": 0.0, **own})
     if name == "lars":
-        groups[1]["adapt"] = False
+        for group in groups[1::2]:
+            group["adapt"] = False
         return LARS(groups, lr, momentum, weight_decay)
     if name == "sgd":
         return SGD(groups, lr, momentum, weight_decay=weight_decay, nesterov=momentum > 0)
     if name == "adamw":
         return AdamW(groups, lr, betas=(momentum, beta2), weight_decay=weight_decay)
     raise InputError(f"optimizer {name!r}", "a known optimizer", suggest(name, OPTIMIZERS))
+
+
+def set_rate(optimizer: Optimizer, lr: float) -> None:
+    """Let every group learn at `lr`, or at the multiple of it that `make_optimizer` was given."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group.get("scale", 1.0)
 
 
 def warmup_cosine(progress: float, warmup: float) -> float:

@@ -21,7 +21,7 @@ from swell.methods.registry import Method, Outcome, Views
 from swell.nets.encoder import Encoder
 from swell.ranks import ALONE, Ranks
 from swell.seeding import generator_for, seed_for
-from swell.training.optim import Schedule
+from swell.training.optim import Schedule, set_rate
 from swell.training.watchdog import Diverged, first_broken_module
 from swell.views.plan import ViewPlan
 from swell.views.render import apply, draw, render
@@ -185,8 +185,7 @@ class Stepper:
         Where the plan has views of positives, "replaced" among the scalars is the share of them from `partners`.
         """
         rate, progress = self.learning_rate * self.schedule.factor(t, share), self.schedule.progress(t, share)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimizer, rate)
         samples, reals = self.gather(t)
         loss, scalars, kept = self.loss(t, progress, samples)
         loss.backward()
