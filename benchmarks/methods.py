@@ -25,7 +25,12 @@ from swell.methods import METHODS, find_method  # noqa: E402
 from swell.nets.encoder import Encoder, EncoderConfig, channel_statistics  # noqa: E402
 from swell.recipes import Recipe  # noqa: E402
 
-JOINT = tuple(entry.name for entry in METHODS if not find_method(entry.name).needs_tokens)  # the others: masked.py
+# Of one pass over the views; those that need tokens are compared in masked.py, those that train a generator in cells.py.
+JOINT = tuple(
+    entry.name
+    for entry in METHODS
+    if not (find_method(entry.name).needs_tokens or find_method(entry.name).generator_positives)
+)
 WIDTH = 0.25
 HEADS = {"hidden": 512}  # narrow as the net
 
