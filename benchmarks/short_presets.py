@@ -54,6 +54,29 @@ PREDICTORS = {  # and of what has a predictor, once more with one that learns fa
     "simsiam": (64, "sgd", 0.2, {"outputs": 256, "predictor": 512}),
 }
 PREDICTOR_RATES = (10, 30)
+SECOND = {  # a second look at those still below their like, all with VICReg's views: batch, optimiser, rate, settings
+    "barlow_twins": (
+        (256, "adamw", 1e-3, {"scale": 0.1}),
+        (256, "sgd", 0.06, {"scale": 0.025, "lambd": 0.02}),
+        (64, "adamw", 2e-3, {"scale": 0.1}),
+    ),
+    "byol": (
+        (64, "sgd", 0.2, {"tau_start": 0.9, "predictor_rate": 30}),
+        (64, "sgd", 0.2, {"tau_start": 0.99, "predictor_rate": 30}),
+    ),
+    "dino": ((64, "sgd", 0.2, {"tau": 0.97}), (64, "sgd", 0.2, {"tau": 0.97, "norm": True}), (64, "adamw", 1e-3, {})),
+    "mocov2": (
+        (256, "sgd", 0.06, {"tau_start": 0.97}),
+        (64, "sgd", 0.06, {"tau_start": 0.97, "queue": 1024}),
+        (256, "adamw", 1e-3, {"queue": 1024}),
+    ),
+    "nnclr": (
+        (256, "sgd", 0.2, {"queue": 1024}),
+        (64, "sgd", 0.2, {"queue": 1024, "predictor": 512}),
+        (256, "sgd", 0.06, {"temperature": 0.1}),
+    ),
+    "simsiam": ((64, "sgd", 0.2, {"outputs": 256, "predictor": 512, "predictor_rate": 100}),),
+}
 HELD_OUT, SCORED = 10_000, 5_000
 
 
@@ -107,13 +130,8 @@ def main(steps: int, only: str) -> None:
     jobs = [(f"{method}/{name} {rate:g}", trial, (method, name, rate, steps)) for method, name, rate in trials]
     rows.make(jobs, lambda: {"best": best(rows.rows)}, together=2)
     jobs = []
-    for method, choice in best(
-        {
-            k: r
-            for k, r in rows.rows.items()
-            if not k.endswith(("views", "settings", "batches")) and "/predictor" not in k
-        }
-    ).items():
+    first = {f"{name} {rate:g}" for name, rate in TRIALS}
+    for method, choice in best({k: r for k, r in rows.rows.items() if k.partition("/")[2] in first}).items():
         name, rate = next((n, r) for n, r in TRIALS if choice.startswith(f"{n} {r:g}:"))
         if method in methods and method not in KEPT_VIEWS:
             views = OTHER_VIEWS.get(method, "vicreg")
@@ -130,6 +148,11 @@ def main(steps: int, only: str) -> None:
             if method in methods:
                 changed = {**changed, "predictor_rate": rate_of_predictor}
                 key = f"{method}/predictor x {rate_of_predictor}"
+                jobs.append((key, trial, (method, name, rate, steps * 256 // batch, "vicreg", changed, batch)))
+    for method, looks in SECOND.items():
+        for number, (batch, name, rate, changed) in enumerate(looks, 1):
+            if method in methods:
+                key = f"{method}/second look {number}"
                 jobs.append((key, trial, (method, name, rate, steps * 256 // batch, "vicreg", changed, batch)))
     rows.make(jobs, lambda: {"best": best(rows.rows)}, together=2)
     for method, choice in best(rows.rows).items():

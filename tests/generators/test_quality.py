@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from swell.data.open import open_data
 from swell.errors import InputError
-from swell.generators.quality import judge, verdict_of
+from swell.files import write_json
+from swell.generators import quality
+from swell.generators.quality import judge, judge_once, verdict_of
 from swell.generators.reference import Reference
 
 SIX = {"c2st", "frechet_ratio", "kernel_distance_ratio", "density_ratio", "coverage_ratio", "effective_rank_ratio"}
@@ -143,3 +147,27 @@ def test_samples_that_do_not_fit_together() -> None:
     rows = np.random.default_rng(0).integers(0, 256, (20, 1, 4, 4), dtype=np.uint8)
     with pytest.raises(InputError, match="one row a sample"):
         judge(rows, rows, rows[:4], reference=Reference.fit(rows, steps=1), features=lambda samples: samples[:3, 0, 0])
+
+
+def test_the_same_first_samples_are_judged_once(
+    digits: np.ndarray, reference: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A set that more samples extend keeps its verdict; other samples, features of a user's and a broken file do not."""
+    monkeypatch.setattr(quality, "MOST_FRECHET", 60)
+    train, held_out, made, told = digits[:90], digits[90:130], digits[130:210], tmp_path / "quality.json"
+
+    def note(samples: np.ndarray, features: Callable[[np.ndarray], np.ndarray] | None = None) -> str:
+        found = judge_once(told, samples, train, held_out, reference=reference, features=features, seed=0)
+        return str(found["note"])
+
+    first = judge_once(told, made, train, held_out, reference=reference, features=None, seed=0)
+    assert first["judged"]["seconds"] > 0
+    assert {k: v for k, v in first.items() if k != "judged"} == judge(made, train, held_out, reference=reference)
+    write_json(told, {**first, "note": "kept"})
+    assert note(made[:60]) == note(np.concatenate([made, made])) == "kept"
+    assert note(made[::-1]) != "kept"
+    assert note(made, lambda x: x.reshape(len(x), -1).astype(np.float32)) != "kept"
+    told.write_text(told.read_text()[:100])
+    assert note(made) != "kept"
+    write_json(told, {**first, "judged": {**first["judged"], "swell": "0.0.1"}, "note": "kept"})
+    assert note(made) != "kept"

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from swell.data.source import Source
 from swell.errors import InputError
+from swell.largest import largest_of
 from swell.seeding import generator_for
 
 if TYPE_CHECKING:
@@ -141,21 +142,18 @@ def _blocks(samples: np.ndarray | SparseRows, device: torch.device | str) -> Ite
 def nearest_others(codes: Tensor, k: int) -> Tensor:
     """Indices int64 [N, k] of the k nearest other rows of `codes` [N, d] by Euclidean distance, nearest first."""
     squares = codes.square().sum(1)
+
+    def nearness(first: int, start: int) -> Tensor:
+        """2 q.b - |b|^2 of queries and base rows [n, m] from there on: minus the squared distance, but for |q|^2, which
+        is the same for a whole row; least where a row meets itself."""
+        queries, base = codes[first : first + QUERIES], codes[start : start + BASE]
+        near = 2 * queries @ base.T - squares[start : start + BASE]
+        own = torch.arange(first, first + len(queries), device=codes.device) - start
+        here = (own >= 0) & (own < len(base))
+        near[here.nonzero()[:, 0], own[here]] = -torch.inf
+        return near
+
     found = []
     for first in range(0, len(codes), QUERIES):
-        queries = codes[first : first + QUERIES]
-        best = torch.empty(len(queries), 0, device=codes.device)
-        index = torch.empty(len(queries), 0, dtype=torch.int64, device=codes.device)
-        for start in range(0, len(codes), BASE):
-            base = codes[start : start + BASE]
-            # |q|^2 is the same for all rows of the base, so the order does without it
-            distance = squares[start : start + BASE] - 2 * queries @ base.T
-            own = torch.arange(first, first + len(queries), device=codes.device) - start  # where a row meets itself
-            here = (own >= 0) & (own < len(base))
-            distance[here.nonzero()[:, 0], own[here]] = torch.inf
-            nearest = distance.topk(min(k, len(base)), dim=1, largest=False)
-            best, index = torch.cat([best, nearest.values], 1), torch.cat([index, nearest.indices + start], 1)
-            best, order = best.topk(min(k, best.shape[1]), dim=1, largest=False)
-            index = index.gather(1, order)
-        found.append(index)
+        found.append(largest_of((nearness(first, start) for start in range(0, len(codes), BASE)), k)[1])
     return torch.cat(found)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from swell.evaluation.features import unit_rows
+from swell.largest import largest_of
 
 TEST_ROWS, TRAIN_ROWS = 512, 32_768  # one block of similarities: 64 MiB
 
@@ -13,18 +14,10 @@ TEST_ROWS, TRAIN_ROWS = 512, 32_768  # one block of similarities: 64 MiB
 def neighbours(train: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Cosines [m, k] and rows [m, k] of the k nearest of `train` [n, D] to `queries` [m, D], both unit rows.
 
-    Never more than one block of similarities in memory. Which of several equally near rows is taken is
-    torch.topk's choice: only then does the order of the train rows matter.
+    Never more than one block of similarities in memory. Which of several equally near rows is taken is left open: only
+    then does the order of the train rows matter.
     """
-    best = torch.full((len(queries), 0), -torch.inf, dtype=train.dtype, device=train.device)
-    rows = torch.zeros((len(queries), 0), dtype=torch.long, device=train.device)
-    for start in range(0, len(train), TRAIN_ROWS):
-        cosine = queries @ train[start : start + TRAIN_ROWS].T  # [m, block]
-        near, index = cosine.topk(min(k, cosine.shape[1]))
-        best, rows = torch.cat([best, near], 1), torch.cat([rows, index + start], 1)
-        best, keep = best.topk(min(k, best.shape[1]))
-        rows = rows.gather(1, keep)
-    return best, rows
+    return largest_of((queries @ part.T for part in train.split(TRAIN_ROWS)), k)
 
 
 def votes(

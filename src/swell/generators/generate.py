@@ -33,12 +33,12 @@ from swell.files import new_folders, read_json, sha256_of, write_json
 from swell.generators import GENERATORS, Generator, load_generator
 from swell.generators.filtering import Filter
 from swell.generators.pictures import write_pairs, write_samples
-from swell.generators.quality import MOST_FRECHET, judge
+from swell.generators.quality import MOST_FRECHET, judge_once
 from swell.generators.reference import Reference
 from swell.generators.registry import check_fit_samples, split_held_out
 from swell.generators.stored import Ready, stored_count
 from swell.generators.work import LOOK_AGAIN, Work, read_piece, share_of_work, write_piece
-from swell.ledger import Cost, Ledger, timed
+from swell.ledger import Cost, Ledger
 
 
 def generate(
@@ -287,19 +287,18 @@ class _Making:
         ledger = Ledger()
         for row in rows:
             ledger.sampling.add(Cost(**row["cost"]))
-        told = folder / "generator.json"
-        if not told.exists() and (folder / "generator.safetensors").exists():
+        trained = folder / "generator.json"
+        if not trained.exists() and (folder / "generator.safetensors").exists():
             todo = "delete generator.safetensors beside it to train again"
-            raise InputError(f"{told} (missing)", "what the training cost", todo)
-        training = read_json(told) if told.exists() else {}
+            raise InputError(f"{trained} (missing)", "what the training cost", todo)
+        training = read_json(trained) if trained.exists() else {}
         ledger.generator_training.add(Cost(**training.get("cost", {})))
         generated = first_samples(folder, rows, MOST_FRECHET)
-        with timed(ledger.evaluation):
-            quality = judge(
-                generated, self.train_set, self.held_out, reference=self.reference, features=features, seed=self.seed
-            )
+        told, both = folder / "quality.json", (self.train_set, self.held_out)
+        quality = judge_once(told, generated, *both, reference=self.reference, features=features, seed=self.seed)
+        ledger.evaluation.seconds += quality["judged"]["seconds"]
         quality["training"] = training.get("history", [])
-        write_json(folder / "quality.json", quality)
+        write_json(told, quality)
         if self.source.is_images:
             write_samples(
                 folder / "samples.png", generated, self.held_out if len(self.held_out) >= 100 else self.source.samples

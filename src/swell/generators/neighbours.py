@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from swell.largest import largest
+
 COMPARED_SIDE = 32  # larger images are averaged down to this before they are compared
 QUERIES, BASE = 1024, 8192  # rows compared at once
 
@@ -137,14 +139,14 @@ def _search(queries: Tensor, blocks: Iterable[Tensor], k: int, among_themselves:
         for start in range(0, len(queries), QUERIES):
             rows = slice(start, start + QUERIES)
             q = queries[rows]
-            close = norms - 2 * q @ block.T  # [n, m], squared distance less |q|^2
+            near = 2 * q @ block.T - norms  # [n, m], minus the squared distance, but for |q|^2
             if among_themselves:
                 own = torch.arange(start, start + len(q), device=q.device) - at
                 inside = (own >= 0) & (own < len(block))
-                close[inside.nonzero()[:, 0], own[inside]] = torch.inf
-            where = close.topk(min(k, len(block)), dim=1, largest=False).indices  # [n, k]
+                near[inside.nonzero()[:, 0], own[inside]] = -torch.inf
+            value, where = largest(near, k)  # [n, k]
             exact = torch.stack([(q - block[column]).square().sum(1) for column in where.T], 1)  # a copy gets exactly 0
-            exact[close.gather(1, where).isinf()] = torch.inf
+            exact[value.isinf()] = torch.inf
             squared[rows], chosen = torch.cat([squared[rows], exact], 1).topk(k, dim=1, largest=False)
             index[rows] = torch.cat([index[rows], where + at], 1).gather(1, chosen)
         at += len(block)

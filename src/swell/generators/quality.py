@@ -8,7 +8,11 @@ relative to what real samples get in its place.
 
 from __future__ import annotations
 
+import hashlib
+import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import swell
 from swell.errors import InputError
+from swell.files import read_json
 from swell.generators.codec import WhitenedPCA
 from swell.generators.metrics import (
     classifier_test,
@@ -78,6 +84,8 @@ MEANING = {
     f"samples, and no note; poor: c2st > {POOR['c2st']:g}, coverage_ratio < {POOR['coverage_ratio']:g}, copy_excess >= "
     f"{POOR['copy_excess']:g} or exact copies above {100 * POOR['exact_copies']:g} %; usable: the rest",
     "verdict_reason": "what decided it",
+    "judged": "digest of the samples looked at, whether with features of the user's, by which version of Swell, in how "
+    "many seconds: a set extended by more need not be judged again",
 }
 
 
@@ -140,6 +148,34 @@ def judge(
         "note": note,
         "meaning": MEANING,
     }
+
+
+def judge_once(
+    told: Path,
+    generated: np.ndarray,
+    train: np.ndarray,
+    held_out: np.ndarray,
+    *,
+    reference: Reference,
+    features: Callable[[np.ndarray], np.ndarray] | None,
+    seed: int,
+) -> dict[str, Any]:
+    """`judge`, and under "judged" of what and in how many seconds; or what the file `told` of a set with the same
+    settings holds, where that was of the same first samples. Features of a user's are always asked.
+    """
+    some = np.ascontiguousarray(generated[:MOST_FRECHET])
+    judged = {
+        "samples": hashlib.blake2b(some, digest_size=16).hexdigest(),
+        "user_features": features is not None,
+        "swell": swell.__version__,
+    }
+    with suppress(InputError):  # of a file that was cut short
+        earlier: dict[str, Any] = read_json(told) if told.exists() and features is None else {}
+        if judged.items() <= earlier.get("judged", {}).items():
+            return earlier
+    start = time.perf_counter()
+    found = judge(generated, train, held_out, reference=reference, features=features, seed=seed)
+    return {**found, "judged": {**judged, "seconds": time.perf_counter() - start}}
 
 
 def verdict_of(

@@ -175,7 +175,7 @@ class Work:
         return True
 
 
-KEPT = ("generator.safetensors", "generator.json", "reference.safetensors", "filter.safetensors")
+KEPT = ("generator.safetensors", "generator.json", "reference.safetensors", "filter.safetensors", "quality.json")
 SETTINGS = "settings.json"
 _SCAFFOLD = (SETTINGS, "training.pt")
 _MADE = ".made."  # before the name of a piece that is whole but has not got its name yet

@@ -54,7 +54,7 @@ class BYOL(Method):
     presets: ClassVar[Mapping[str, Preset]] = {
         "small": Preset("lars", 1.0, 1e-5),  # solo-learn, CIFAR
         "large": Preset("lars", 0.2, 1.5e-6, 0.01, {"tau_start": 0.996}),  # the paper, 1000 epochs
-        "short": Preset("sgd", 0.2, 5e-4, 0.05, {"tau_start": 0.97, "predictor_rate": 30.0}, "vicreg", batch_size=64),
+        "short": Preset("sgd", 0.2, 5e-4, 0.05, {"tau_start": 0.9, "predictor_rate": 30.0}, "vicreg", batch_size=64),
     }
     collapse_costs: ClassVar[bool] = False  # one point is a minimum; teacher and predictor keep away from it
 

@@ -73,7 +73,7 @@ class NNCLR(Method):
         "small": Preset("lars", 0.4, 1e-5),  # solo-learn, CIFAR
         # Temperature and queue as VISSL has them; rate and decay are SimCLR's, not checked against the paper.
         "large": Preset("lars", 0.3, 1e-6, 0.01, {"temperature": 0.1, "queue": 98304}),
-        "short": Preset("lars", 0.4, 1e-5, views="vicreg"),
+        "short": Preset("sgd", 0.2, 5e-4, 0.05, {"predictor": 512, "queue": 1024}, "vicreg", batch_size=64),
     }
     collapse_costs: ClassVar[bool] = False  # not before the predictor has learnt to meet the neighbours; then it does
 
