@@ -163,9 +163,8 @@ def judge_once(
     """`judge`, and under "judged" of what and in how many seconds; or what the file `told` of a set with the same
     settings holds, where that was of the same first samples. Features of a user's are always asked.
     """
-    some = np.ascontiguousarray(generated[:MOST_FRECHET])
     judged = {
-        "samples": hashlib.blake2b(some, digest_size=16).hexdigest(),
+        "samples": hashlib.blake2b(generated[:MOST_FRECHET].tobytes(), digest_size=16).hexdigest(),
         "user_features": features is not None,
         "swell": swell.__version__,
     }
