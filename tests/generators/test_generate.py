@@ -118,7 +118,7 @@ def test_interrupted_work_is_gone_on_with(made: Path, tmp_path: Path, monkeypatc
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("swell.generators.generate.judge", interrupted)
+        patched.setattr("swell.generators.generate.judge_once", interrupted)
         with pytest.raises(KeyboardInterrupt):
             generate(digits(), tmp_path / "gen", count=120, seed=4, steps=30, quiet=True, **SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["gen.unfinished"]

@@ -138,7 +138,7 @@ class Killed(BaseException):
 def test_killed_anywhere_it_goes_on_to_the_same_numbers(finished, data, tmp_path, monkeypatch, where):
     whole, result = finished
     module, name, left = {
-        "generating": (generate, "judge", 1),
+        "generating": (generate, "judge_once", 1),
         "training": (loop.Stepper, "__call__", 4),
         "evaluating": (swell.Run, "evaluate", 2),
         "probing": (work_module, "probe_snapshots", 2),

@@ -84,9 +84,11 @@ MEANING = {
     f"samples, and no note; poor: c2st > {POOR['c2st']:g}, coverage_ratio < {POOR['coverage_ratio']:g}, copy_excess >= "
     f"{POOR['copy_excess']:g} or exact copies above {100 * POOR['exact_copies']:g} %; usable: the rest",
     "verdict_reason": "what decided it",
-    "judged": "digest of the samples looked at, whether with features of the user's, by which version of Swell, in how "
-    "many seconds: a set extended by more need not be judged again",
 }
+JUDGED = (
+    "digest of the samples looked at, whether with features of the user's, by which version of Swell, in how many "
+    "seconds: a set extended by more need not be judged again"
+)
 
 
 def judge(
@@ -174,7 +176,8 @@ def judge_once(
             return earlier
     start = time.perf_counter()
     found = judge(generated, train, held_out, reference=reference, features=features, seed=seed)
-    return {**found, "judged": {**judged, "seconds": time.perf_counter() - start}}
+    seconds = time.perf_counter() - start
+    return {**found, "judged": {**judged, "seconds": seconds}, "meaning": {**MEANING, "judged": JUDGED}}
 
 
 def verdict_of(
