@@ -205,6 +205,17 @@ def test_two_processes_cannot_train_in_one_folder(tmp_path, tiny, real):
         pretrain(tiny, real, out, None, QUIET)
 
 
+def test_weights_that_were_lost_come_back_and_no_cost_is_forgotten(tmp_path, tiny, real):
+    out = pretrain(tiny, real, tmp_path / "run", None, QUIET)
+    weights, ledger = (out / "encoder.safetensors").read_bytes(), json.loads((out / "ledger.json").read_text())
+    ledger["evaluation"]["seconds"] = 12.5  # it has been evaluated
+    (out / "ledger.json").write_text(json.dumps(ledger))
+    (out / "encoder.safetensors").unlink()
+    pretrain(tiny, real, out, None, AGAIN)
+    assert (out / "encoder.safetensors").read_bytes() == weights
+    assert json.loads((out / "ledger.json").read_text())["evaluation"]["seconds"] == 12.5
+
+
 def test_a_damaged_checkpoint_is_told_in_one_line(tmp_path, tiny, real):
     out = pretrain(tiny, real, tmp_path / "run", None, QUIET)
     (out / "encoder.safetensors").unlink()

@@ -21,6 +21,7 @@ from torch import Tensor
 from swell.data.source import Source
 from swell.errors import InputError
 from swell.largest import largest_of
+from swell.ranks import Ranks
 from swell.seeding import generator_for
 
 if TYPE_CHECKING:
@@ -80,6 +81,24 @@ class Neighbours:
         which = torch.randint(self.index.shape[1], (len(rows),), generator=generator)
         device = self.index.device
         return take(self.held, self.index[rows.to(device), which.to(device)])
+
+
+class OfFirst:
+    """Partners that the first rank draws for all, so that only it need hold them."""
+
+    def __init__(self, partners: Partners | None, source: Source, ranks: Ranks) -> None:
+        """`partners` of the samples of `source` on the first rank; on the others they are not looked at."""
+        self.partners, self.ranks = partners, ranks
+        self.like = torch.from_numpy(np.asarray(source.samples[:1]))
+
+    def draw(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        if self.ranks.first:
+            assert self.partners is not None
+            drawn = self.partners.draw(rows, generator).cpu()
+        else:
+            drawn = self.like.new_empty(len(rows), *self.like.shape[1:])
+        self.ranks.share([drawn])
+        return drawn
 
 
 def held_samples(samples: np.ndarray | SparseRows) -> Held:

@@ -12,6 +12,9 @@ run on over all phases, as if nothing came between them. A run that was killed a
     phase-02/       a generator phase: generator.safetensors, once it is trained; codes.npy, what it was told of every
                     sample; positives/, once they are made
     phases.jsonl    what has ended, and what was measured then
+
+Of several ranks all train the encoder, as ever. The first alone trains the generator, while the others wait; it holds
+the positives and hands those of each batch out; it measures, and decides whether to go back.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ import torch
 from torch import Tensor
 
 from swell.console import warn
-from swell.data.partners import Neighbours, Partners
+from swell.data.partners import Neighbours, OfFirst, Partners
 from swell.data.source import Source
 from swell.errors import InputError, suggest
 from swell.files import atomic_path, read_json, write_json
@@ -40,6 +43,7 @@ from swell.generators.positives import OnlinePositives, PositiveCache, make_posi
 from swell.generators.registry import FEWEST_SAMPLES, Generator
 from swell.ledger import Cost, Ledger, timed
 from swell.nets.encoder import Encoder
+from swell.ranks import Ranks
 from swell.recipes import Recipe
 from swell.seeding import generator_for, seed_for
 from swell.training.phases import Phase, PhaseLog, read_phase_log, read_phases, windows
@@ -99,6 +103,10 @@ class Session:
     scores: Scores | None = None
     quiet: bool = False
 
+    @property
+    def ranks(self) -> Ranks:
+        return self.stepper.ranks
+
 
 def alternate(session: Session) -> None:
     """Carry out the phases of the recipe that have not ended yet.
@@ -114,11 +122,14 @@ def alternate(session: Session) -> None:
         position = state.position
         phase = phases[position.ended]
         head = {"phase": position.ended + 1, "attempt": position.attempt}
-        if phase.trains == "generator":
+        if phase.trains == "encoder":
+            record = _encoder_phase(session, phases, rows)
+        elif session.ranks.first:
             record = _generator_phase(session, phase, head["phase"], rows)
         else:
-            record = _encoder_phase(session, phases, rows)
-        log.write(phase, {**head, **record})
+            record = {"alarm": ""}
+        if session.ranks.first:
+            log.write(phase, {**head, **record})
         if record["alarm"]:
             warn(f"phase {head['phase']}: {record['alarm']}")
         if record.get("rolled_back"):
@@ -129,9 +140,11 @@ def alternate(session: Session) -> None:
         else:
             state.position = Position(position.ended + 1, 1, state.step, state.seconds, state.replaced, position.undone)
         session.save()
-        _forget_superseded(session.out, phases, state.position.ended)
-    for name in ("good.pt", "watched.npy"):
-        (session.out / name).unlink(missing_ok=True)
+        if session.ranks.first:
+            _forget_superseded(session.out, phases, state.position.ended)
+    if session.ranks.first:
+        for name in ("good.pt", "watched.npy"):
+            (session.out / name).unlink(missing_ok=True)
 
 
 def _forget_superseded(out: Path, phases: tuple[Phase, ...], ended: int) -> None:
@@ -146,15 +159,16 @@ def _forget_superseded(out: Path, phases: tuple[Phase, ...], ended: int) -> None
 
 def _encoder_phase(session: Session, phases: tuple[Phase, ...], rows: Tensor) -> dict[str, Any]:
     """Train the encoder through one phase, measure it, and say whether to go back."""
-    state, stepper, position = session.state, session.stepper, session.state.position
+    state, stepper, position, ranks = session.state, session.stepper, session.state.position, session.ranks
     index, watched = position.ended, session.out / "watched.npy"
     phase, (start, end) = phases[index], windows(phases)[index]
     if position.attempt == 1 and state.step == position.step:  # nothing of this phase has been done
         session.save()
-        with atomic_path(session.out / "good.pt") as temporary:
-            shutil.copyfile(session.out / "checkpoint.pt", temporary)
-        with atomic_path(watched) as temporary, temporary.open("wb") as file:
-            np.save(file, _features(session, rows).numpy(), allow_pickle=False)
+        if ranks.first:
+            with atomic_path(session.out / "good.pt") as temporary:
+                shutil.copyfile(session.out / "checkpoint.pt", temporary)
+            with atomic_path(watched) as temporary, temporary.open("wb") as file:
+                np.save(file, _features(session, rows).numpy(), allow_pickle=False)
     partners = None if position.attempt > 1 else _partners(session, phases, index)
     stepper.partners = partners
     stepper.replace = lambda progress: phase.replaced((progress - start) / (end - start)) if partners else 0.0
@@ -165,16 +179,17 @@ def _encoder_phase(session: Session, phases: tuple[Phase, ...], rows: Tensor) ->
         if partners is None or not session.recipe.roll_back:
             raise
         alarm = f"the loss is not finite any more ({error})"
-    if isinstance(partners, OnlinePositives):  # made within the encoder's steps, but not of them
-        session.ledger.sampling.add(partners.cost)
-        session.ledger.pretraining.seconds -= partners.cost.seconds
+    made = partners.partners if isinstance(partners, OfFirst) else partners
+    if isinstance(made, OnlinePositives):  # within the encoder's steps, but not of them
+        session.ledger.sampling.add(made.cost)
+        session.ledger.pretraining.seconds -= made.cost.seconds
     steps = state.step - position.step
     record: dict[str, Any] = {
         "steps_done": steps,
         "seconds": round(state.seconds - position.seconds, 3),
         "replaced": (state.replaced - position.replaced) / max(steps, 1),
     }
-    if not alarm:
+    if not alarm and ranks.first:
         features = _features(session, rows)
         scores = session.scores(features) if session.scores else {}
         record |= {
@@ -184,7 +199,7 @@ def _encoder_phase(session: Session, phases: tuple[Phase, ...], rows: Tensor) ->
             "scores": dict(scores),
         }
         alarm = encoder_alarm(record, _last_good(session.out, index))
-    back = bool(alarm) and partners is not None and session.recipe.roll_back
+    back = bool(ranks.of_first(bool(alarm))) and partners is not None and session.recipe.roll_back
     return {**record, "alarm": alarm, "rolled_back": back}
 
 
@@ -204,7 +219,9 @@ def _partners(session: Session, phases: tuple[Phase, ...], index: int) -> Partne
             stepper.neighbours = near = Neighbours(session.real, device=stepper.device, held=stepper.real)
             session.ledger.pretraining.seconds += near.seconds
         return stepper.neighbours
-    return _positives(session, max(i for i in range(index) if phases[i].trains == "generator") + 1)
+    number = max(i for i in range(index) if phases[i].trains == "generator") + 1
+    made = _positives(session, number) if session.ranks.first else None
+    return made if session.ranks.count == 1 else OfFirst(made, session.real, session.ranks)
 
 
 def _features(session: Session, rows: Tensor) -> Tensor:

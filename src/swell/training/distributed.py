@@ -110,7 +110,7 @@ def one_first(ranks: Ranks) -> Iterator[None]:
 
 
 def check_shared(recipe: Recipe, fingerprints: Mapping[str, str], ranks: Ranks) -> None:
-    """Raises InputError where the ranks cannot share the run: a batch of unequal parts, phases, other data."""
+    """Raises InputError where the ranks cannot share the run: a batch of unequal parts, other data."""
     if ranks.count == 1:
         return
     batch = recipe.batch_size or 0
@@ -118,9 +118,6 @@ def check_shared(recipe: Recipe, fingerprints: Mapping[str, str], ranks: Ranks) 
         near = max(batch // ranks.count, 1) * ranks.count
         given = f"batch size {batch} on {ranks.count} processes"
         raise InputError(given, f"a multiple of {ranks.count}", f"give --batch-size {near}")
-    if recipe.phases:
-        given = f"a generator trained in turn with the encoder, on {ranks.count} processes"
-        raise InputError(given, "one process for that", "start it without torchrun, or give --generator-positives none")
     own = sha256("\n".join(f"{recipe.seed} {name} {fingerprints[name]}" for name in sorted(fingerprints)).encode())
     if own.digest() != ranks.bytes_of_first(own.digest()):
         given = f"other data, or another seed, on process {ranks.rank} than on process 0"
