@@ -161,12 +161,14 @@ def _blocks(samples: np.ndarray | SparseRows, device: torch.device | str) -> Ite
 def nearest_others(codes: Tensor, k: int) -> Tensor:
     """Indices int64 [N, k] of the k nearest other rows of `codes` [N, d] by Euclidean distance, nearest first."""
     squares = codes.square().sum(1)
+    held = codes.new_empty(min(len(codes), QUERIES), min(len(codes), BASE))  # one block for all
 
     def nearness(first: int, start: int) -> Tensor:
         """2 q.b - |b|^2 of queries and base rows [n, m] from there on: minus the squared distance, but for |q|^2, which
         is the same for a whole row; least where a row meets itself."""
         queries, base = codes[first : first + QUERIES], codes[start : start + BASE]
-        near = 2 * queries @ base.T - squares[start : start + BASE]
+        near = held[: len(queries), : len(base)]
+        torch.addmm(squares[start : start + BASE], queries, base.T, beta=-1, alpha=2, out=near)
         own = torch.arange(first, first + len(queries), device=codes.device) - start
         here = (own >= 0) & (own < len(base))
         near[here.nonzero()[:, 0], own[here]] = -torch.inf

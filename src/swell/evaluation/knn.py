@@ -17,7 +17,9 @@ def neighbours(train: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
     Never more than one block of similarities in memory. Which of several equally near rows is taken is left open: only
     then does the order of the train rows matter.
     """
-    return largest_of((queries @ part.T for part in train.split(TRAIN_ROWS)), k)
+    held = queries.new_empty(len(queries), min(len(train), TRAIN_ROWS))  # one block for all: new memory is slow memory
+    blocks = (torch.mm(queries, part.T, out=held[:, : len(part)]) for part in train.split(TRAIN_ROWS))
+    return largest_of(blocks, k)
 
 
 def votes(

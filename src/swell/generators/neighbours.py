@@ -139,7 +139,7 @@ def _search(queries: Tensor, blocks: Iterable[Tensor], k: int, among_themselves:
         for start in range(0, len(queries), QUERIES):
             rows = slice(start, start + QUERIES)
             q = queries[rows]
-            near = 2 * q @ block.T - norms  # [n, m], minus the squared distance, but for |q|^2
+            near = torch.addmm(norms, q, block.T, beta=-1, alpha=2)  # [n, m], minus the squared distance, but for |q|^2
             if among_themselves:
                 own = torch.arange(start, start + len(q), device=q.device) - at
                 inside = (own >= 0) & (own < len(block))
