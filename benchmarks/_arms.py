@@ -96,7 +96,7 @@ def pretrained(
         )
         recipe, ledger, metrics = run.recipe, run.ledger, run.metrics
         result = evaluate_encoder(run.encoder, train, test)
-        bag = _bag(run.encoder, train, test, patches) if patches else {}
+        bags = bag(run.encoder, train, test, patches) if patches else {}
         more = also(run) if also is not None else {}
     cost = ledger.pretraining
     return {
@@ -105,7 +105,7 @@ def pretrained(
         "shot_10": 100 * result["few_shot"]["10"],
         "nmi": 100 * result["clusters"]["nmi"],
         "rankme": result["label_free"]["rankme"],
-        **bag,
+        **bags,
         **more,
         "steps": metrics[-1]["step"] + 1,
         "seconds": cost.seconds,
@@ -125,7 +125,7 @@ def pretrained(
     }
 
 
-def _bag(encoder: Any, train: Source, test: Source, patches: int) -> dict[str, float]:
+def bag(encoder: Any, train: Source, test: Source, patches: int) -> dict[str, float]:
     """kNN and linear accuracy of bag-of-features on a grid, in per cent."""
     a, b = (bag_of_features(encoder, source.samples, patches, mode="grid") for source in (train, test))
     result = probe(a, train.labels, b, test.labels)

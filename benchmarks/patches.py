@@ -7,7 +7,7 @@ too; more views an image mean fewer images a batch. The runs of equal seconds go
 those of equal views may have company. The claim line compares at 20 views for all: no count is picked by its score.
 
 One probe for all (whole image, one forward), and bags of 16 patches on a grid beside it, both on the first 10,000 training
-and 5,000 test images: a bag costs 16 forwards. CIFAR-10, ResNet-18 at an eighth of its width, short presets. Two runs at a
+and 5,000 test images: a bag costs 16 forwards; the untrained encoder is probed likewise. CIFAR-10, ResNet-18 at an eighth of its width, short presets. Two runs at a
 time, one thread each. Goes on where it stopped; draws docs/patches.svg.
 """
 
@@ -18,11 +18,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
-from _arms import Rows, cifar10_source, pretrained
+from _arms import Job, Rows, bag, cifar10_source, pretrained
 from _common import ROOT, claim
 from _figure import Line, draw
+from swell.evaluation.evaluate import evaluate_encoder
 from swell.evaluation.statistics import summarise
+from swell.nets.encoder import Encoder, EncoderConfig, channel_statistics
 from swell.recipes import Recipe
 from swell.views.plan import VIEWS, ViewPlan
 
@@ -39,6 +42,7 @@ NAMES = {
     "swav": "SwAV, multi-crop",
 }
 ARMS = tuple(NAMES)
+UNTRAINED = "untrained encoder"
 
 
 def recipe_of(arm: str, count: int) -> Recipe:
@@ -68,6 +72,17 @@ def run(arm: str, count: int, seed: int, budget: dict[str, float]) -> dict[str, 
     return pretrained(recipe_of(arm, count).with_budget(**budget), train, fit, score, seed, BAG)
 
 
+def untrained(seed: int) -> dict[str, Any]:
+    fit, score = (
+        cifar10_source(split).subset(np.arange(n)) for split, n in zip(("train", "test"), PROBED, strict=True)
+    )
+    torch.manual_seed(seed)
+    encoder = Encoder(EncoderConfig("resnet18", WIDTH, fit.shape, *channel_statistics(fit.samples))).eval()
+    result = evaluate_encoder(encoder, fit, score)
+    whole = {name: 100 * result[name]["accuracy"] for name in ("knn", "linear")}
+    return {**whole, **bag(encoder, fit, score, BAG)}
+
+
 def main(views: int, seconds: float, seeds: int) -> None:
     settings = {
         "views": views,
@@ -79,13 +94,14 @@ def main(views: int, seconds: float, seeds: int) -> None:
     }
     rows = Rows("patches", settings)
     budgets = {"seconds": {"minutes": seconds / 60}, "views": {"patches": views}}
-    jobs = [
+    jobs: list[Job] = [
         (f"{basis}/{arm} {count}/{seed}", run, (arm, count, seed, budget))
         for basis, budget in budgets.items()
         for seed in range(seeds)
         for arm in ARMS
         for count in COUNTS
     ]
+    jobs += [(f"untrained/{seed}", untrained, (seed,)) for seed in range(seeds)]
 
     def more() -> dict[str, Any]:
         found = {arm: rows.of(f"views/{arm} {CLAIMED}") for arm in ARMS}
@@ -107,10 +123,14 @@ def main(views: int, seconds: float, seeds: int) -> None:
         for basis, title in (("views", f"equal views ({views:,})"), ("seconds", f"equal seconds ({seconds:g})")):
             for arm in ARMS:
                 for key, dashed in (("linear", False), ("bag_linear", True)):
-                    found = [(c, rows.of(f"{basis}/{arm} {c}")) for c in COUNTS]
-                    points = [(float(c), *summarise([r[key] for r in rs])) for c, rs in found if rs]
+                    runs = [(c, rows.of(f"{basis}/{arm} {c}")) for c in COUNTS]
+                    points = [(float(c), *summarise([r[key] for r in rs])) for c, rs in runs if rs]
                     if points:
                         panels.setdefault(title, []).append(Line(NAMES[arm], tuple(points), dashed))
+            for key, dashed in (("linear", False), ("bag_linear", True)):
+                if title in panels and (found := rows.of("untrained")):
+                    level = summarise([r[key] for r in found])
+                    panels[title].append(Line(UNTRAINED, tuple((float(c), *level) for c in COUNTS), dashed))
         note = f"solid: whole image, one forward; dashed: bag of {BAG} patches. CIFAR-10, ResNet-18 at width {WIDTH:g}"
         if panels:
             draw(ROOT / "docs" / "patches.svg", panels, "views an image", "linear accuracy, per cent", note)

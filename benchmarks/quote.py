@@ -220,7 +220,9 @@ def patches_block() -> str:
                 cells = [spread_cell([r[key] for r in found], 1) if found else "" for found in runs]
                 rows.append(f"| {name}{what} | {' | '.join(cells)} |")
         rows.append("")
-    return "\n".join([*rows, f"Linear accuracy in per cent, mean ± sd. From `{folder}`."])
+    plain, bag = (spread_cell([r[key] for r in arms["untrained"]], 1) for key in ("linear", "bag_linear"))
+    told = f"Linear accuracy in per cent, mean ± sd; the untrained encoder has {plain}, by a bag {bag}."
+    return "\n".join([*rows, f"{told} From `{folder}`."])
 
 
 VARIED = ("simclr_mask", "simclr_mask75", "diffaug_0", "diffaug_half")  # the arms that those of the sweep vary
