@@ -65,11 +65,12 @@ def draw(path: Path, panels: dict[str, list[Line]], x_label: str, y_label: str, 
     centre = TOP + HEIGHT / 2
     parts.append(f'<text transform="translate(14 {centre}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>')
     y = HEIGHT + TOP + BOTTOM + 14
-    room = (total - LEFT) / (28 * len(names) + sum(7 * len(name) + 12 for name in names))  # 1 where all just fits
+    widths = [7 * len(name) + 40 for name in names]  # of a line, a name and a gap
+    stretch = min(1.3, (total - LEFT) / sum(widths))
     x = float(LEFT)
-    for i, name in enumerate(names):
+    for i, (name, width) in enumerate(zip(names, widths, strict=True)):
         parts.append(f'<path d="M{x:.0f} {y - 4}h22" stroke="{COLOURS[i % len(COLOURS)]}" stroke-width="2"/>')
         parts.append(f'<text x="{x + 28:.0f}" y="{y}">{escape(name)}</text>')
-        x += min(room, 1.3) * (7 * len(name) + 12 + 28)
+        x += stretch * width
     parts.append(f'<text x="{LEFT}" y="{y + 22}" fill="#555">{escape(note)}</text></svg>')
     write_text(path, "\n".join(parts) + "\n")

@@ -7,8 +7,8 @@ too; more views an image mean fewer images a batch. The runs of equal seconds go
 those of equal views may have company. The claim line compares at 20 views for all: no count is picked by its score.
 
 One probe for all (whole image, one forward), and bags of 16 patches on a grid beside it, both on the first 10,000 training
-and 5,000 test images: a bag costs 16 forwards; the untrained encoder is probed likewise. CIFAR-10, ResNet-18 at an eighth of its width, short presets. Two runs at a
-time, one thread each. Goes on where it stopped; draws docs/patches.svg.
+and 5,000 test images: a bag costs 16 forwards; the untrained encoder is probed likewise. CIFAR-10, ResNet-18 at an eighth of
+its width, short presets. Two runs at a time, one thread each. Goes on where it stopped; draws docs/patches.svg.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import torch
 from _arms import Job, Rows, bag, cifar10_source, pretrained
 from _common import ROOT, claim
 from _figure import Line, draw
+from swell.data.source import Source
 from swell.evaluation.evaluate import evaluate_encoder
 from swell.evaluation.statistics import summarise
 from swell.nets.encoder import Encoder, EncoderConfig, channel_statistics
@@ -66,18 +67,22 @@ def recipe_of(arm: str, count: int) -> Recipe:
     )
 
 
-def run(arm: str, count: int, seed: int, budget: dict[str, float]) -> dict[str, Any]:
-    train, test = cifar10_source("train"), cifar10_source("test")
-    fit, score = (source.subset(np.arange(n)) for source, n in zip((train, test), PROBED, strict=True))
-    return pretrained(recipe_of(arm, count).with_budget(**budget), train, fit, score, seed, BAG)
-
-
-def untrained(seed: int) -> dict[str, Any]:
+def probed() -> tuple[Source, Source]:
+    """What the probes are fitted on, and what they are scored on."""
     fit, score = (
         cifar10_source(split).subset(np.arange(n)) for split, n in zip(("train", "test"), PROBED, strict=True)
     )
+    return fit, score
+
+
+def run(arm: str, count: int, seed: int, budget: dict[str, float]) -> dict[str, Any]:
+    return pretrained(recipe_of(arm, count).with_budget(**budget), cifar10_source("train"), *probed(), seed, BAG)
+
+
+def untrained(seed: int) -> dict[str, Any]:
+    fit, score = probed()
     torch.manual_seed(seed)
-    encoder = Encoder(EncoderConfig("resnet18", WIDTH, fit.shape, *channel_statistics(fit.samples))).eval()
+    encoder = Encoder(EncoderConfig("resnet18", WIDTH, fit.shape, *channel_statistics(fit.samples)))
     result = evaluate_encoder(encoder, fit, score)
     whole = {name: 100 * result[name]["accuracy"] for name in ("knn", "linear")}
     return {**whole, **bag(encoder, fit, score, BAG)}
