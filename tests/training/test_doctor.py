@@ -41,6 +41,14 @@ def test_what_a_person_has_set_is_the_reason(monkeypatch):
     assert told()["threads bound"].why == "SWELL_BIND is 0"
 
 
+def test_a_preloaded_allocator_keeps_memory_itself(monkeypatch):
+    monkeypatch.setattr(doctor.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(doctor, "preloaded", lambda: "tcmalloc")
+    found = told()["memory kept between steps"]
+    assert found.on
+    assert "tcmalloc" in found.why
+
+
 def test_extras_are_those_of_the_package(monkeypatch):
     monkeypatch.setattr(doctor.metadata, "requires", lambda name: [
         "numpy>=1.26", 'torch>=2.11; extra == "there"', 'no-such-package>=1 ; python_version > "3" and extra == "lacking"',

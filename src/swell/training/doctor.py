@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 
 from swell.threads import not_bound_because
-from swell.training.allocator import not_reused_because
+from swell.training.allocator import not_reused_because, preloaded
 from swell.training.machine import MIN_CHANNELS_FOR_BF16, cpu_features
 
 _EXTRA = re.compile(r"""([\w.-]+)[^;]*;.*extra == ['"]([\w-]+)['"]""")
@@ -37,7 +37,7 @@ def aids(bound: bool) -> list[Aid]:
         Aid("channels last", True, "images lie in memory as the convolutions read them"),
         _of_cpu("products for small maps", gpu, "" if features else "they pay in bf16 only"),
         Aid("threads bound", bound, f"{torch.get_num_threads()} threads" if bound else _unbound()),
-        _of_cpu("memory kept between steps", gpu, not_reused_because()),
+        _kept_memory(gpu),
         Aid(
             "many devices",
             dist.is_available(),
@@ -73,6 +73,13 @@ def _of_cpu(name: str, gpu: bool, hindrance: str) -> Aid:
     if gpu:
         return Aid(name, False, "on the CPU only")
     return Aid(name, not hindrance, hindrance or "on the CPU")
+
+
+def _kept_memory(gpu: bool) -> Aid:
+    name = "memory kept between steps"
+    if not gpu and (allocator := preloaded()):
+        return Aid(name, True, f"by {allocator}, which is preloaded")
+    return _of_cpu(name, gpu, not_reused_because())
 
 
 def _unbound() -> str:
