@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from _method_tables import emp_ssl_sweep_block, methods_block, patches_block, presets_block
+from _tables import MISSING, by_arm, mean_sd, spread_cell
 from adapt.tables import inflation_block, regret_block, search_block, summary_block, tau_block
 from peers.table import peers_block
 
@@ -39,6 +41,7 @@ QUOTED = {
         "mixed-ae-overhead",
         "vit-step",
         "cells-time",
+        "allocator",
         "views",
         "probe",
         "scaling",
@@ -60,7 +63,7 @@ def newest(name: str) -> tuple[str, dict[str, Any]] | None:
 def demo_block() -> str:
     entry = newest("demo")
     if entry is None:
-        return "Not measured yet."
+        return MISSING
     _, result = entry
     rows = [
         "| arm | 1-shot | 10-shot | kNN | linear | training s | real | generated |",
@@ -89,7 +92,7 @@ GENERATOR_COLUMNS += (
 def generator_block(name: str) -> str:
     entry = newest(name)
     if entry is None:
-        return "Not measured yet."
+        return MISSING
     _, result = entry
     columns = [("generator", "generator"), *GENERATOR_COLUMNS, ("verdict", "verdict")]
     rows = [f"| {' | '.join(title for _, title in columns)} |", f"|---|{'---:|' * len(GENERATOR_COLUMNS)}---|"]
@@ -100,11 +103,6 @@ def generator_block(name: str) -> str:
     s = result["settings"]
     told = f"{s['data']}: at most {s['seconds']:.0f} s of training each, {s['count']:,} samples, {s['seeds']} seeds of what is trained."
     return "\n".join([*rows, "", f"{told} `real` is the test set in place of generated samples. {result['device']}."])
-
-
-def spread_cell(values: list[float], digits: int = 2) -> str:
-    mean = statistics.fmean(values)
-    return f"{mean:.{digits}f}" + (f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else "")
 
 
 def measured_block() -> str:
@@ -120,109 +118,6 @@ def measured_block() -> str:
 def emphasised(claim: str) -> str:
     what, colon, rest = claim.partition(": ")
     return f"**{what}**: {rest}" if colon else claim
-
-
-def methods_block() -> str:
-    entry = newest("methods")
-    if entry is None:
-        return "Not measured yet."
-    folder, result = entry
-    columns = (
-        "knn",
-        "linear",
-        "shot_10",
-        "teraflops",
-        "samples",
-        "views",
-        "forwards",
-        "teacher_forwards",
-        "megapixels",
-    )
-    rows = [
-        "| method | kNN | linear | 10-shot | TFLOP | samples | views | student forwards | teacher forwards | megapixels | peak GiB | batch |",
-        f"|---|{'---:|' * 11}",
-    ]
-    arms = by_arm(result["rows"])
-    for name, runs in sorted(arms.items(), key=lambda item: -statistics.fmean(r["linear"] for r in item[1])):
-        scores = [spread_cell([r[key] for r in runs], 1) for key in columns[:3]]
-        costs = [f"{statistics.fmean(r[key] for r in runs):,.0f}" for key in columns[3:]]
-        memory = statistics.fmean(r["peak_memory_bytes"] for r in runs) / 2**30
-        rows.append(f"| {name} | {' | '.join([*scores, *costs])} | {memory:.1f} | {runs[0]['recipe']['batch_size']} |")
-    for name, scores in result["rows"]["baselines"]["baselines"].items():
-        rows.append(f"| {name.replace('_', ' ')} | {scores['knn']:.1f} | {scores['linear']:.1f} |{' |' * 9}")
-    s, most = result["settings"], max(map(len, arms.values()), default=0)
-    told = (
-        f"{s['data']}, all 50,000 training images without labels, ResNet-18 at width {s['width']:g}, {s['minutes']:g} minutes of "
-        f"{result['device']}; short presets, hidden layers of {s['heads']['hidden']}. "
-        f"Per cent of the 10,000 test images right, mean ± sd over at most {most} seeds."
-    )
-    return "\n".join([*rows, "", f"{told} From `{folder}`."])
-
-
-def by_arm(rows: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """Rows `arm/seed` by arm."""
-    arms: dict[str, list[dict[str, Any]]] = {}
-    for key, row in rows.items():
-        if "/" in key:
-            arms.setdefault(key.rpartition("/")[0], []).append(row)
-    return arms
-
-
-def presets_block() -> str:
-    entry = newest("short-presets")
-    if entry is None:
-        return "Not measured yet."
-    folder, result = entry
-    names = {
-        f"{name} {rate:g}": name if rate == 0 else f"{name} {rate:g}" for name, rate in result["settings"]["trials"]
-    }
-    faster = [f"predictor x {rate}" for rate in (10, 30)]
-    titles = [
-        *names.values(),
-        "best of these, gentler views",
-        "other settings",
-        "smaller batches",
-        *faster,
-        "second look",
-    ]
-    rows = [f"| method | {' | '.join(titles)} |", f"|---|{'---:|' * len(titles)}"]
-    for method in dict.fromkeys(key.partition("/")[0] for key in result["rows"]):
-        found = {key.partition("/")[2]: row for key, row in result["rows"].items() if key.startswith(f"{method}/")}
-        best = max(row.get("knn", 0.0) for row in found.values())
-        gentler = next((name for name in found if name.startswith("best with")), "")
-        cells = []
-        seconds = [row.get("knn", 0.0) for name, row in found.items() if name.startswith("second look")]
-        found["second look"] = {"knn": max(seconds, default=0.0)}
-        for name in (*names, gentler, "other settings", "smaller batches", *faster, "second look"):
-            value = found[name].get("knn") if name in found else 0.0
-            text = "diverged" if value is None else f"{value:.1f}" if value else ""
-            cells.append(f"**{text}**" if value and value == best else text)
-        rows.append(f"| {method} | {' | '.join(cells)} |")
-    s = result["settings"]
-    told = f"kNN on 5,000 held-out training images after {s['steps']} steps at {s['side']} pixels, width {s['width']:g}, one seed."
-    return "\n".join([*rows, "", f"{told} From `{folder}`."])
-
-
-def patches_block() -> str:
-    entry = newest("patches")
-    if entry is None:
-        return "Not measured yet."
-    folder, result = entry
-    arms = by_arm(result["rows"])
-    s, rows = result["settings"], []
-    for basis, title in (("views", f"equal views ({s['views']:,})"), ("seconds", f"equal seconds ({s['seconds']:g})")):
-        counts = sorted({int(key.split()[-1]) for key in arms if key.startswith(f"{basis}/")})
-        names = dict.fromkeys(key.split("/")[1].split()[0] for key in arms if key.startswith(f"{basis}/"))
-        rows += [f"| {title} | {' | '.join(f'{c} views' for c in counts)} |", f"|---|{'---:|' * len(counts)}"]
-        for name in names:
-            for key, what in (("linear", ""), ("bag_linear", ", bag")):
-                runs = [arms.get(f"{basis}/{name} {c}", []) for c in counts]
-                cells = [spread_cell([r[key] for r in found], 1) if found else "" for found in runs]
-                rows.append(f"| {name}{what} | {' | '.join(cells)} |")
-        rows.append("")
-    plain, bag = (spread_cell([r[key] for r in arms["untrained"]], 1) for key in ("linear", "bag_linear"))
-    told = f"Linear accuracy in per cent, mean ± sd; the untrained encoder has {plain}, by a bag {bag}."
-    return "\n".join([*rows, f"{told} From `{folder}`."])
 
 
 VARIED = ("simclr_mask", "simclr_mask75", "diffaug_0", "diffaug_half")  # the arms that those of the sweep vary
@@ -242,7 +137,7 @@ MASKED = {  # arms of masked.py in words
 def masked_block() -> str:
     entry = newest("masked")
     if entry is None:
-        return "Not measured yet."
+        return MISSING
     folder, result = entry
     scores = ("linear", "knn", "finetune", "dense_miou", "dense_accuracy")
     rows = [
@@ -281,7 +176,7 @@ def cells_block() -> str:
     """A table a score and one of costs: arms down, sets across."""
     entry = newest("cells")
     if entry is None:
-        return "Not measured yet."
+        return MISSING
     folder, result = entry
     table, rows = result["table"], []
     arms = [arm for arm in next(iter(table.values())) if all(arm in found for found in table.values())]
@@ -307,18 +202,13 @@ def sweep_block() -> str:
     table = {} if entry is None else entry[1]["table"]
     more = [arm for found in table.values() for arm in found if not all(arm in others for others in table.values())]
     if entry is None or not more:
-        return "Not measured yet."
+        return MISSING
     sets = [name for name, found in table.items() if more[0] in found]
     rows = [f"| | {' | '.join(f'{name}, linear | kNN' for name in sets)} |", f"|---|{'---:|' * 2 * len(sets)}"]
     for arm in dict.fromkeys([*VARIED, *more]):
         cells = [mean_sd(table[name][arm][score]) for name in sets for score in ("linear", "knn")]
         rows.append(f"| {arm} | {' | '.join(cells)} |")
     return "\n".join([*rows, "", f"Per cent, mean ± sd over seeds. {entry[1]['device']}. From `{entry[0]}`."])
-
-
-def mean_sd(pair: list[float | None]) -> str:
-    mean, sd = pair
-    return f"{mean:.1f}" + (f" ± {sd:.1f}" if sd is not None else "")
 
 
 def ours_line(method: str) -> str:
@@ -352,7 +242,12 @@ def quoted(path: Path, text: str) -> str:
             "adapt summary": lambda: summary_block(newest),
             "peers": lambda: peers_block(newest),
         },
-        "methods.md": {"short presets": presets_block, "methods table": methods_block, "patches": patches_block},
+        "methods.md": {
+            "short presets": lambda: presets_block(newest),
+            "methods table": lambda: methods_block(newest),
+            "patches": lambda: patches_block(newest),
+            "emp-ssl sweep": lambda: emp_ssl_sweep_block(newest),
+        },
         "measured.md": {"measured": measured_block},
         "masked.md": {"masked table": masked_block},
         "diffaug.md": {"cells table": cells_block, "sweep table": sweep_block},
