@@ -2,8 +2,9 @@
 
     python benchmarks/emp_ssl_sweep.py [--steps 300] [--views 400000]
 
-Batches of 32 to 512 at lambda 1 for equal steps and for equal views; lambda from 1/4 to 4 at batch 64, and its ends at 32 and
-256, which tells whether one weight serves every batch whatever the budget does. CIFAR-10, 8 patches, ResNet-18 at an eighth of
+Batches of 32 to 512 at lambda 1 for equal steps and for equal views, with the learning rate that follows the batch, and for equal
+views at one rate, that of the preset's own batch; lambda from 1/4 to 4 at batch 64, and its ends at 32 and 256, which tells
+whether one weight serves every batch whatever the budget does. CIFAR-10, 8 patches, ResNet-18 at an eighth of
 its width, short preset, whole-image probe. Two runs at a time, one thread each. Goes on where it stopped.
 """
 
@@ -15,7 +16,7 @@ from typing import Any
 
 from _arms import Job, Rows, cifar10_source, pretrained
 from _common import claim
-from patches import recipe_of
+from patches import at_one_rate, recipe_of
 from swell.evaluation.statistics import summarise
 
 PATCHES, WIDTH, SEEDS = 8, 0.125, 2
@@ -25,9 +26,10 @@ ENDS = (LAMBDAS[0], LAMBDAS[-1])  # tried at other batches too
 ENDS_AT = (32, 256)
 
 
-def run(batch: int, lam: float, seed: int, budget: dict[str, float]) -> dict[str, Any]:
+def run(batch: int, lam: float, seed: int, budget: dict[str, float], one_rate: bool = False) -> dict[str, Any]:
     train, test = cifar10_source("train"), cifar10_source("test")
     recipe = replace(recipe_of("emp_ssl", PATCHES), batch_size=batch).with_budget(**budget)
+    recipe = at_one_rate(recipe) if one_rate else recipe
     options = {**recipe.method_options, "invariance": lam}
     return pretrained(replace(recipe, method_options=options), train, train, test, seed)
 
@@ -39,11 +41,17 @@ def arm(batch: int, lam: float) -> str:
     return f"batch, equal steps/{batch}" if lam == 1.0 else f"lambda at {batch}/{lam:g}"
 
 
+def at_preset_rate(batch: int) -> str:
+    """The rows' name of a batch at the rate of the preset's own, which is the smallest here."""
+    return f"batch, equal views/{batch}" if batch == BATCHES[0] else f"batch, equal views, one rate/{batch}"
+
+
 def series() -> dict[str, dict[float, str]]:
     """What is varied, and for each value the rows' name."""
     found: dict[str, dict[float, str]] = {
         "batches for equal steps": {b: f"batch, equal steps/{b}" for b in BATCHES},
         "batches for equal views": {b: f"batch, equal views/{b}" for b in BATCHES},
+        "batches for equal views at one rate": {b: at_preset_rate(b) for b in BATCHES},
         "weights at batches of 64": {lam: arm(64, lam) for lam in LAMBDAS},
     }
     for b in ENDS_AT:
@@ -59,6 +67,7 @@ def main(steps: int, views: int) -> None:
         jobs += [(f"batch, equal views/{b}/{seed}", run, (b, 1.0, seed, {"patches": views})) for b in BATCHES]
         jobs += [(f"{arm(64, lam)}/{seed}", run, (64, lam, seed, {"steps": steps})) for lam in LAMBDAS]
     for seed in range(SEEDS):
+        jobs += [(f"{at_preset_rate(b)}/{seed}", run, (b, 1.0, seed, {"patches": views}, True)) for b in BATCHES[:0:-1]]
         jobs += [(f"{arm(b, lam)}/{seed}", run, (b, lam, seed, {"steps": steps})) for b in ENDS_AT for lam in ENDS]
 
     def more() -> dict[str, Any]:
