@@ -16,8 +16,10 @@ from typing import Any
 
 from _arms import Job, Rows, cifar10_source, pretrained
 from _common import claim
-from patches import at_one_rate, recipe_of
+from patches import recipe_of
 from swell.evaluation.statistics import summarise
+from swell.methods.emp_ssl import EMPSSL
+from swell.training.build import PRESET_BATCH
 
 PATCHES, WIDTH, SEEDS = 8, 0.125, 2
 BATCHES = (32, 64, 128, 256, 512)
@@ -29,7 +31,9 @@ ENDS_AT = (32, 256)
 def run(batch: int, lam: float, seed: int, budget: dict[str, float], one_rate: bool = False) -> dict[str, Any]:
     train, test = cifar10_source("train"), cifar10_source("test")
     recipe = replace(recipe_of("emp_ssl", PATCHES), batch_size=batch).with_budget(**budget)
-    recipe = at_one_rate(recipe) if one_rate else recipe
+    if one_rate:
+        preset = EMPSSL.presets["short"]
+        recipe = replace(recipe, learning_rate=preset.learning_rate * preset.batch_size / PRESET_BATCH)
     options = {**recipe.method_options, "invariance": lam}
     return pretrained(replace(recipe, method_options=options), train, train, test, seed)
 

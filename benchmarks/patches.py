@@ -3,10 +3,11 @@
     python benchmarks/patches.py [--views 200000] [--seconds 90] [--seeds 2]
 
 Once for equal views (patches) processed, once for equal seconds. All see as many views a step, so equal views are equal steps
-too; more views an image mean fewer images a batch. The learning rate does not follow them: each method trains at the rate
-that its short preset has for its own batch, whatever the count (`"rate"` in the settings; earlier rows scaled it with the
-images, 32 times from 64 views to 2). The runs of equal seconds go first, on a machine that does nothing else; those of equal
-views may have company. The claim line compares at 20 views for all: no count is picked by its score.
+too; more views an image mean fewer images a batch. The learning rate does not follow the images, which would make 2 views 32
+times as fast as 64: it follows the views, so that an arm has one rate for every count, which is what the linear rule gives it
+at the count of its own short preset, 20 of EMP-SSL, 2 of the others (`"rate"` in the settings; earlier rows followed images).
+The runs of equal seconds go first, on a machine that does nothing else; those of equal views may have company. The claim line
+compares at 20 views for all: no count is picked by its score.
 
 One probe for all (whole image, one forward), and bags of 16 patches on a grid beside it, both on the first 10,000 training
 and 5,000 test images: a bag costs 16 forwards; the untrained encoder is probed likewise. CIFAR-10, ResNet-18 at an eighth of
@@ -72,9 +73,10 @@ def recipe_of(arm: str, count: int) -> Recipe:
 
 
 def at_one_rate(recipe: Recipe) -> Recipe:
-    """At the learning rate of the method's short preset and its own batch, instead of one that follows the batch."""
+    """With the linear rule for views instead of images: the preset's rate for batches of 256 images of its own count."""
     preset = find_method(recipe.method).presets["short"]
-    return replace(recipe, learning_rate=preset.learning_rate * preset.batch_size / PRESET_BATCH)
+    own = VIEWS[preset.views]().count
+    return replace(recipe, learning_rate=preset.learning_rate * VIEWS_A_STEP / (PRESET_BATCH * own))
 
 
 def probed() -> tuple[Source, Source]:
@@ -107,7 +109,7 @@ def main(views: int, seconds: float, seeds: int) -> None:
         "views_a_step": VIEWS_A_STEP,
         "bag": BAG,
         "probed": list(PROBED),
-        "rate": "of the preset's batch",
+        "rate": "follows views",
     }
     rows = Rows("patches", settings)
     budgets = {"seconds": {"minutes": seconds / 60}, "views": {"patches": views}}
