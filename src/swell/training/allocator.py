@@ -20,8 +20,6 @@ _MIB = 2**20
 # The highest thresholds glibc adapts to by itself; once anything is set it adapts no longer.
 _ORDINARY = ((_MMAP_MAX, 65536), (_MMAP_THRESHOLD, 32 * _MIB), (_TRIM_THRESHOLD, 64 * _MIB))
 _KEEPING = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1))  # nothing mapped on its own, nothing given back
-
-
 _PRELOADED = {"tc_malloc": "tcmalloc", "mallctl": "jemalloc"}  # by a function that only it has
 
 
