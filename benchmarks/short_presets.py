@@ -54,7 +54,7 @@ PREDICTORS = {  # and of what has a predictor, once more with one that learns fa
     "simsiam": (64, "sgd", 0.2, {"outputs": 256, "predictor": 512}),
 }
 PREDICTOR_RATES = (10, 30)
-SECOND = {  # a second look at those still below their like, all with VICReg's views: batch, optimiser, rate, settings
+SECOND = {  # a second look at those still below their like, with the other views: batch, optimiser, rate, settings
     "barlow_twins": (
         (256, "adamw", 1e-3, {"scale": 0.1}),
         (256, "sgd", 0.06, {"scale": 0.025, "lambd": 0.02}),
@@ -69,6 +69,13 @@ SECOND = {  # a second look at those still below their like, all with VICReg's v
         (256, "sgd", 0.06, {"tau_start": 0.97}),
         (64, "sgd", 0.06, {"tau_start": 0.97, "queue": 1024}),
         (256, "adamw", 1e-3, {"queue": 1024}),
+    ),
+    "emp_ssl": (  # its views are as gentle; the rate is the ceiling of LARS, a small one makes it SGD
+        (32, "lars", 24.0, {}),
+        (32, "lars", 48.0, {}),
+        (32, "lars", 96.0, {}),
+        (32, "lars", 192.0, {}),
+        (32, "lars", 96.0, {"invariance": 4.0}),
     ),
     "nnclr": (
         (256, "sgd", 0.2, {"queue": 1024}),
@@ -152,8 +159,9 @@ def main(steps: int, only: str) -> None:
     for method, looks in SECOND.items():
         for number, (batch, name, rate, changed) in enumerate(looks, 1):
             if method in methods:
+                views, longer = OTHER_VIEWS.get(method, "vicreg"), steps * BATCH.get(method, 256) // batch
                 key = f"{method}/second look {number}"
-                jobs.append((key, trial, (method, name, rate, steps * 256 // batch, "vicreg", changed, batch)))
+                jobs.append((key, trial, (method, name, rate, longer, views, changed, batch)))
     rows.make(jobs, lambda: {"best": best(rows.rows)}, together=2)
     for method, choice in best(rows.rows).items():
         print(f"{method:14s} {choice}")
