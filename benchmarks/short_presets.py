@@ -76,6 +76,10 @@ SECOND = {  # a second look at those still below their like, with the other view
         (32, "lars", 96.0, {}),
         (32, "lars", 192.0, {}),
         (32, "lars", 96.0, {"invariance": 4.0}),
+        (32, "lars_unclipped", 4.0, {}),
+        (32, "lars_unclipped", 8.0, {}),
+        (32, "lars_unclipped", 16.0, {}),
+        (32, "lars_unclipped", 32.0, {}),
     ),
     "nnclr": (
         (256, "sgd", 0.2, {"queue": 1024}),
@@ -112,7 +116,7 @@ def trial(
     recipe = replace(recipe, method_options={**recipe.method_options, **(settings or {})})
     if optimizer != OWN:
         own = find_method(method).presets["small"]
-        decay = {"sgd": 5e-4, "adamw": 1e-2, "lars": own.weight_decay}[optimizer]
+        decay = {"sgd": 5e-4, "adamw": 1e-2, "lars": own.weight_decay, "lars_unclipped": own.weight_decay}[optimizer]
         rate *= recipe.batch_size / 256
         recipe = replace(recipe, optimizer=optimizer, learning_rate=rate, weight_decay=decay, warmup=0.05)
     else:

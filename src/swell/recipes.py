@@ -40,7 +40,7 @@ class Recipe:
     minutes: float | None = None
     patches: int | None = None  # views processed
     flops: float | None = None  # of pre-training, as the ledger counts them
-    optimizer: str = "auto"  # lars, sgd, adamw; auto: the preset's
+    optimizer: str = "auto"  # lars, lars_unclipped, sgd, adamw; auto: the preset's
     learning_rate: float | None = None  # of the global batch; None: the preset's, scaled with the batch
     weight_decay: float | None = None  # None, here and for the warm-up: the preset's
     momentum: float = 0.9  # of SGD and LARS; beta_1 of AdamW
@@ -105,7 +105,7 @@ class Recipe:
             ("shuffle", ("auto", "all", "blocks")),
             ("batch_norm", ("shared", "device")),
             ("schedule", ("cosine", "wsd")),
-            ("optimizer", ("auto", "lars", "sgd", "adamw")),
+            ("optimizer", ("auto", "lars", "lars_unclipped", "sgd", "adamw")),
             ("preset", ("auto", "small", "large", "short", "vectors")),
         ):
             if getattr(self, name) not in allowed:

@@ -66,7 +66,7 @@ class Pretrain:
     views: str | None = option("view preset; see `swell recipes --views`", None, "the recipe's")
     view_count: int | None = option("views of each sample, in the plan's first group", None, "the plan's")
     view_chunk: int | None = option("views encoded at once, for less memory", None, "all")
-    optimizer: str | None = option("lars, sgd or adamw", None, "the recipe's")
+    optimizer: str | None = option("lars, lars_unclipped, sgd or adamw", None, "the recipe's")
     learning_rate: float | None = option("of the global batch", None, "the recipe's")
     weight_decay: float | None = option("of matrices; biases and norms have none", None, "the recipe's")
     precision: str | None = option("fp32, bf16 or auto", None, "the recipe's")

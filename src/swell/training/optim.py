@@ -20,7 +20,8 @@ class LARS(Optimizer):
 
     For a weight w with gradient g and decay wd, the update is  v <- m v + ratio (g + wd w),  w <- w - lr v  with the
     trust ratio  eta |w| / (|g| + wd |w|). With `clip` the ratio is min(ratio / lr, 1), so a layer's own rate never
-    exceeds lr. Groups with `adapt=False` (biases, norms and whatever else is not decayed) use ratio 1 and no decay.
+    exceeds lr; where the ceiling binds everywhere, this is SGD. Without it (the paper) a step does not depend on the
+    size of the gradient, so neither on that of the loss: each layer moves by lr eta of its norm. Groups with `adapt=False` (biases, norms and whatever else is not decayed) use ratio 1 and no decay.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class LARS(Optimizer):
             torch._foreach_add_(weights, buffers, alpha=-group["lr"])
 
 
-OPTIMIZERS = ("lars", "sgd", "adamw")
+OPTIMIZERS = ("lars", "lars_unclipped", "sgd", "adamw")
 
 
 def is_decayed(name: str, parameter: nn.Parameter) -> bool:
@@ -105,10 +106,10 @@ def make_optimizer(
         own: dict[str, Any] = {} if scale == 1 else {"lr": scale * lr, "scale": scale}
         groups.append({"params": [p for n, p in alike if is_decayed(n, p)], **own})
         groups.append({"params": [p for n, p in alike if not is_decayed(n, p)], "weight_decay": 0.0, **own})
-    if name == "lars":
+    if name in ("lars", "lars_unclipped"):
         for group in groups[1::2]:
             group["adapt"] = False
-        return LARS(groups, lr, momentum, weight_decay)
+        return LARS(groups, lr, momentum, weight_decay, clip=name == "lars")
     if name == "sgd":
         return SGD(groups, lr, momentum, weight_decay=weight_decay, nesterov=momentum > 0)
     if name == "adamw":
