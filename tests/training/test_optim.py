@@ -10,7 +10,7 @@ from swell.errors import InputError
 from swell.nets.backbones import BACKBONES, make_backbone
 from swell.nets.encoder import Encoder  # noqa: F401  (brings all backbones)
 from swell.nets.prototypes import Prototypes
-from swell.training.optim import LARS, is_decayed, make_optimizer, set_rate, warmup_cosine
+from swell.training.optim import LARS, OPTIMIZERS, is_decayed, make_optimizer, set_rate, warmup_cosine
 
 
 def lars_by_hand(w, grads, lr, m, wd, eta, clip):
@@ -45,15 +45,31 @@ def test_lars_moves_a_layer_that_starts_at_zero():
     assert p.detach().flatten().tolist() == pytest.approx([-0.1] * 4)
 
 
-@pytest.mark.parametrize("name", ["lars", "sgd", "adamw"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_biases_and_norms_are_never_decayed(name):
     net = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
     opt = make_optimizer(name, [net], lr=0.1, weight_decay=0.5, momentum=0.9)
     decays = {p.ndim: g["weight_decay"] for g in opt.param_groups for p in g["params"]}
     assert decays == {2: 0.5, 1: 0.0}
     assert sum(len(g["params"]) for g in opt.param_groups) == len(list(net.parameters()))
-    if name == "lars":
+    if name.startswith("lars"):
         assert [g["adapt"] for g in opt.param_groups] == [True, False]
+
+
+@pytest.mark.parametrize(("name", "same"), [("lars_unclipped", True), ("lars", False)])
+def test_without_its_ceiling_lars_does_not_see_the_size_of_the_loss(name, same):
+    moved = []
+    for scale in (1.0, 1e-3):
+        net = nn.Linear(4, 3, bias=False)
+        with torch.no_grad():
+            net.weight.copy_(torch.arange(12.0).reshape(3, 4))
+        opt = make_optimizer(name, [net], lr=0.5, weight_decay=0.0, momentum=0.9)
+        for _ in range(3):
+            opt.zero_grad()
+            (scale * (net.weight - 1).square().sum()).backward()
+            opt.step()
+        moved.append(net.weight.detach())
+    assert torch.allclose(*moved, atol=1e-5) is same
 
 
 class Tokens(nn.Module):

@@ -21,7 +21,8 @@ class LARS(Optimizer):
     For a weight w with gradient g and decay wd, the update is  v <- m v + ratio (g + wd w),  w <- w - lr v  with the
     trust ratio  eta |w| / (|g| + wd |w|). With `clip` the ratio is min(ratio / lr, 1), so a layer's own rate never
     exceeds lr; where the ceiling binds everywhere, this is SGD. Without it (the paper) a step does not depend on the
-    size of the gradient, so neither on that of the loss: each layer moves by lr eta of its norm. Groups with `adapt=False` (biases, norms and whatever else is not decayed) use ratio 1 and no decay.
+    size of the gradient, so neither on that of the loss: each layer moves by lr eta of its norm. Groups with
+    `adapt=False` (biases, norms and whatever else is not decayed) use ratio 1 and no decay.
     """
 
     def __init__(
