@@ -107,10 +107,8 @@ def emp_ssl_sweep_block(newest: Newest) -> str:
         return MISSING
     folder, result = entry
     rows: list[str] = []
-    for kind in ("batches", "weights", "factors"):
+    for kind in ("batches", "weights"):
         found = {what: cells for what, cells in result["linear"].items() if what.startswith(kind)}
-        if not found:
-            continue
         values = sorted({value for cells in found.values() for value in cells}, key=float)
         rows += [f"| {kind} | {' | '.join(values)} |", f"|---|{'---:|' * len(values)}"]
         for what, cells in found.items():

@@ -5,7 +5,7 @@
 Once for equal views (patches) processed, once for equal seconds. All see as many views a step, so equal views are equal steps
 too; more views an image mean fewer images a batch. The learning rate does not follow the images, which would make 2 views 32
 times as fast as 64: it follows the views, so that an arm has one rate for every count, which is what the linear rule gives it
-at the count of its own short preset, 20 of EMP-SSL, 2 of the others (`"rate"` in the settings; earlier rows followed images).
+at the 2 views of its own short preset (`"rate"` in the settings; earlier rows followed images); EMP-SSL's grows with neither.
 The runs of equal seconds go first, on a machine that does nothing else; those of equal views may have company. The claim line
 compares at 20 views for all: no count is picked by its score.
 
@@ -75,6 +75,8 @@ def recipe_of(arm: str, count: int) -> Recipe:
 def at_one_rate(recipe: Recipe) -> Recipe:
     """With the linear rule for views instead of images: the preset's rate for batches of 256 images of its own count."""
     preset = find_method(recipe.method).presets["short"]
+    if not preset.scaled:
+        return recipe
     own = VIEWS[preset.views]().count
     return replace(recipe, learning_rate=preset.learning_rate * VIEWS_A_STEP / (PRESET_BATCH * own))
 

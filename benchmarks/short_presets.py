@@ -121,7 +121,7 @@ def trial(
         recipe = replace(recipe, optimizer=optimizer, learning_rate=rate, weight_decay=decay, warmup=0.05)
     else:
         own = find_method(method).presets["small"]
-        rate = own.learning_rate * recipe.batch_size / 256
+        rate = own.learning_rate * (recipe.batch_size / 256 if own.scaled else 1)
         changes = {"optimizer": own.optimizer, "learning_rate": rate, "weight_decay": own.weight_decay}
         recipe = replace(recipe, warmup=own.warmup, **changes)
     return pretrained(recipe, images, fit, score, seed=0)

@@ -41,7 +41,7 @@ class Recipe:
     patches: int | None = None  # views processed
     flops: float | None = None  # of pre-training, as the ledger counts them
     optimizer: str = "auto"  # lars, lars_unclipped, sgd, adamw; auto: the preset's
-    learning_rate: float | None = None  # of the global batch; None: the preset's, scaled with the batch
+    learning_rate: float | None = None  # of the global batch; None: the preset's
     weight_decay: float | None = None  # None, here and for the warm-up: the preset's
     momentum: float = 0.9  # of SGD and LARS; beta_1 of AdamW
     beta2: float | None = None  # of AdamW; None: the preset's

@@ -198,6 +198,7 @@ def test_the_presets_rate_scales_with_the_batch_and_a_given_one_does_not():
     for batch in (64, 256, 1024):
         recipe = resolve(Recipe(method="simclr", batch_size=batch, steps=1), source(), CPU)
         assert recipe.learning_rate == pytest.approx(0.4 * batch / 256)
+        assert resolve(Recipe(method="emp_ssl", batch_size=batch, steps=1), source(), CPU).learning_rate == 0.5
     recipe = resolve(Recipe(method="simclr", batch_size=64, steps=1, learning_rate=0.7), source(), CPU)
     assert recipe.learning_rate == 0.7
 
@@ -230,7 +231,7 @@ def test_the_preset_fits_the_size_and_fills_only_what_is_left_open():
 def test_another_optimizer_needs_a_rate_of_its_own():
     with pytest.raises(InputError, match="optimizer sgd without a learning rate"):
         resolve(Recipe(method="emp_ssl", steps=1, optimizer="sgd"), source(), CPU)
-    assert resolve(Recipe(method="emp_ssl", steps=1, optimizer="lars"), source(), CPU).learning_rate > 0
+    assert resolve(Recipe(method="emp_ssl", steps=1, optimizer="lars_unclipped"), source(), CPU).learning_rate > 0
 
 
 def test_a_queue_is_no_longer_than_half_the_samples_unless_told():

@@ -81,10 +81,11 @@ class EMPSSL(Method):
     1024, 197.75, and means something else at any other batch or width (389.7 at b = 256). Divided by the bound the
     two terms weigh 1.0114 : 1 there, and as much everywhere.
 
-    Rates: the released code trains with 0.3 for 100 samples and decay 1e-4, in LARS with eta 0.005 and Nesterov
-    momentum. With our loss, the paper's over 197.75, the same updates take 0.768 x 197.75 = 152 for 256 samples, and a
-    decay of 1e-4 / 197.75 = 5e-7. But our LARS has eta 0.02 (and plain momentum): its steps are four times as long
-    wherever the ceiling that the rate is to them leaves room. Hence a ceiling of about a twelfth, 12.
+    Rates: the released code has LARS with eta 0.005, Nesterov momentum, decay 1e-4 and a rate of 0.3, a ceiling far
+    above what eta |w| / |g| comes to with its large loss. So nearly all its steps are 0.005 of a layer's norm, whatever
+    the rate and the batch. Our loss, the paper's over 197.75, has smaller gradients, and under a ceiling it would be
+    trained by plain SGD. LARS without one (eta 0.02) does not see the size: at 0.5 the mean step over the cosine is as
+    long as theirs. It does not grow with the batch, as theirs do not. Decay: 1e-4 / 197.75 = 5e-7.
     """
 
     invariance: float = 1.0114  # 200 / rate_bound(100, 1024, 0.2)
@@ -93,9 +94,9 @@ class EMPSSL(Method):
     outputs: int = 1024
 
     presets: ClassVar[Mapping[str, Preset]] = {
-        "small": Preset("lars", 12.0, 5e-7, 0.0, batch_size=100),  # tsb0601/EMP-SSL
-        "large": Preset("lars", 12.0, 5e-7, 0.0, views="emp_ssl_imagenet", batch_size=100),
-        "short": Preset("lars", 12.0, 5e-7, 0.0, views="emp_ssl_crops", batch_size=32),
+        "small": Preset("lars_unclipped", 0.5, 5e-7, 0.0, batch_size=100, scaled=False),  # tsb0601/EMP-SSL
+        "large": Preset("lars_unclipped", 0.5, 5e-7, 0.0, views="emp_ssl_imagenet", batch_size=100, scaled=False),
+        "short": Preset("lars_unclipped", 2.0, 5e-7, 0.05, views="emp_ssl_crops", batch_size=32, scaled=False),
     }
 
     def __post_init__(self) -> None:

@@ -111,13 +111,14 @@ class Preset:
     """How to train a method unless told otherwise."""
 
     optimizer: str = "lars"
-    learning_rate: float = 0.4  # of batches of 256; scaled with the batch
+    learning_rate: float = 0.4  # of batches of 256, and scaled with the batch; of all batches if not `scaled`
     weight_decay: float = 1e-4
     warmup: float = 0.01  # share of the budget
     options: Mapping[str, Any] = field(default_factory=dict)  # settings of the method other than its defaults
     views: str = ""  # a view preset other than the method's own
     batch_size: int = 256  # samples; fewer make more steps of the same seconds
     beta2: float = 0.999  # of AdamW
+    scaled: bool = True  # whether the learning rate grows with the batch
 
 
 class Method:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from swell.data.partners import Held
 
 SMALL_SIDE = 64  # pixels, up to which a method's preset is the small one
-PRESET_BATCH = 256  # what the presets' learning rates are for
+PRESET_BATCH = 256  # what the learning rates of presets are for that scale with the batch
 VECTOR_RATE = 1e-3  # of AdamW, at the preset's own batch: an adaptive rate does not grow with the batch
 VECTOR_HEAD = 512  # units of a head's layers at most, as the MLP's: heads for images would be most of the work
 VECTOR_PATCHES = 8  # views of a method that wants patches: of a vector these are views like any other
@@ -89,7 +89,7 @@ def resolve(recipe: Recipe, real: Source, device: torch.device) -> Recipe:
             f"a rate for it: {recipe.method}'s preset {name} has one for {preset.optimizer}",
             "give --learning-rate too",
         )
-    rate = preset.learning_rate * batch / PRESET_BATCH
+    rate = preset.learning_rate * (batch / PRESET_BATCH if preset.scaled else 1.0)
     return replace(
         recipe,
         preset=name,
