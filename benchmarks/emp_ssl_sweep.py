@@ -43,7 +43,7 @@ def arm(batch: int, lam: float) -> str:
 def series() -> dict[str, dict[float, str]]:
     """What is varied, and for each value the rows' name."""
     found: dict[str, dict[float, str]] = {
-        "batches for equal steps": {b: f"batch, equal steps/{b}" for b in BATCHES},
+        "batches for equal steps": {b: arm(b, 1.0) for b in BATCHES},
         "batches for equal views": {b: f"batch, equal views/{b}" for b in BATCHES},
         "weights at batches of 64": {lam: arm(64, lam) for lam in LAMBDAS},
     }
@@ -59,7 +59,7 @@ def main(steps: int, views: int) -> None:
     rows = Rows("emp-ssl-sweep", settings)
     jobs: list[Job] = []
     for seed in range(SEEDS):
-        jobs += [(f"batch, equal steps/{b}/{seed}", run, (b, 1.0, seed, {"steps": steps})) for b in BATCHES]
+        jobs += [(f"{arm(b, 1.0)}/{seed}", run, (b, 1.0, seed, {"steps": steps})) for b in BATCHES if b != 64]
         jobs += [(f"batch, equal views/{b}/{seed}", run, (b, 1.0, seed, {"patches": views})) for b in BATCHES]
         jobs += [(f"{arm(64, lam)}/{seed}", run, (64, lam, seed, {"steps": steps})) for lam in LAMBDAS]
     for seed in range(SEEDS):
