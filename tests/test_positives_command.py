@@ -20,9 +20,8 @@ from swell.files import write_json
 from swell.generators.conditional import ConditionalDiffusion
 from swell.generators.positives import PositiveCache
 from swell.generators.simple import KDE
-from swell.ledger import Cost, Ledger
+from swell.ledger import Cost, Ledger, read_ledger
 from swell.positives import positives
-from swell.run import read_ledger
 from swell.testing import example_samples
 from swell.verbs import pretrain
 

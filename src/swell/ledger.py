@@ -12,12 +12,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from swell.errors import InputError
+from swell.files import read_json
 
 
 @dataclass
@@ -80,6 +82,19 @@ class Ledger:
             return cls(**parts, peak_memory_bytes=int(value["peak_memory_bytes"]))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"ledger ({error})", "the fields swell writes", "make the folder again") from None
+
+
+def read_ledger(path: Path) -> Ledger:
+    """Raises InputError when `path` is missing or holds no ledger."""
+    stored = read_json(path)
+    try:
+        ledger = Ledger.from_dict({key: value for key, value in stored.items() if key != "total"})
+        sum(
+            sum(vars(part).values()) for part in vars(ledger).values() if isinstance(part, Cost)
+        )  # numbers, all of them
+    except (InputError, AttributeError, TypeError, ValueError) as error:
+        raise InputError(f"{path} ({error})", "the ledger as swell wrote it", "make the folder again") from None
+    return ledger
 
 
 def peak_memory() -> int:

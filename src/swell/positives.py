@@ -46,8 +46,8 @@ def positives(
     from swell.data.open import open_data
     from swell.generators.outside import refuse_label_leak
     from swell.generators.positives import make_positives
+    from swell.ledger import read_ledger
     from swell.recipes import check_seed
-    from swell.run import read_ledger
 
     check_seed(seed)
     opened = open_data(data, size=size, max_bad=max_bad, quiet=quiet, layer=layer, batch_key=batch_key, prepare=prepare)

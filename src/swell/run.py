@@ -19,7 +19,7 @@ from swell.data.source import Source
 from swell.devices import pick_device
 from swell.errors import InputError
 from swell.files import read_json
-from swell.ledger import Cost, Ledger
+from swell.ledger import Ledger, read_ledger
 from swell.methods import METHODS, Method, make_method
 from swell.model import Model
 from swell.nets.encoder import Encoder, EncoderConfig
@@ -186,19 +186,6 @@ def labels_fingerprint(*sources: Source) -> str:
     return sha256(
         b"".join(str(source.labels.tolist()).encode() for source in sources if source.labels is not None)
     ).hexdigest()[:16]
-
-
-def read_ledger(path: Path) -> Ledger:
-    """Raises InputError when `path` is missing or holds no ledger."""
-    stored = read_json(path)
-    try:
-        ledger = Ledger.from_dict({key: value for key, value in stored.items() if key != "total"})
-        sum(
-            sum(vars(part).values()) for part in vars(ledger).values() if isinstance(part, Cost)
-        )  # numbers, all of them
-    except (InputError, AttributeError, TypeError, ValueError) as error:
-        raise InputError(f"{path} ({error})", "the ledger as swell wrote it", "make the folder again") from None
-    return ledger
 
 
 def load_encoder(path: Path) -> Encoder:

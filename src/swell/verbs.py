@@ -18,11 +18,11 @@ from swell.evaluation.label_free import label_free
 from swell.files import sole
 from swell.generators.outside import refuse_label_leak
 from swell.generators.positives import read_manifest
-from swell.ledger import Ledger
+from swell.ledger import Ledger, read_ledger
 from swell.model import Model
 from swell.ranks import ending_told
 from swell.recipes import Recipe, check_budget, check_seed, composed
-from swell.run import Run, read_ledger
+from swell.run import Run
 from swell.training.distributed import joined, one_first
 from swell.training.loggers import named_loggers
 from swell.training.loop import Operation

@@ -216,6 +216,18 @@ def test_weights_that_were_lost_come_back_and_no_cost_is_forgotten(tmp_path, tin
     assert json.loads((out / "ledger.json").read_text())["evaluation"]["seconds"] == 12.5
 
 
+@pytest.mark.parametrize("told", ["{}", "[1]", '{"evaluation": {"seconds": "some"}}', ""])
+def test_a_file_that_is_no_ledger_does_not_stop_a_run_from_ending(tmp_path, tiny, real, told):
+    out = pretrain(tiny, real, tmp_path / "run", None, QUIET)
+    written = json.loads((out / "ledger.json").read_text())
+    (out / "encoder.safetensors").unlink()
+    (out / "ledger.json").write_text(told)
+    pretrain(tiny, real, out, None, AGAIN)
+    again = json.loads((out / "ledger.json").read_text())
+    assert again["evaluation"] == written["evaluation"]
+    assert again["pretraining"]["samples_real"] == written["pretraining"]["samples_real"]
+
+
 def test_a_damaged_checkpoint_is_told_in_one_line(tmp_path, tiny, real):
     out = pretrain(tiny, real, tmp_path / "run", None, QUIET)
     (out / "encoder.safetensors").unlink()

@@ -10,8 +10,7 @@ from safetensors.torch import load_file
 from swell.data.source import Provenance, Source
 from swell.errors import InputError
 from swell.evaluation.during import watch
-from swell.ledger import Cost
-from swell.run import read_ledger
+from swell.ledger import Cost, read_ledger
 from swell.training.folder import read_metrics
 from swell.training.loop import Operation, pretrain
 from swell.training.watch import MOST, Watch

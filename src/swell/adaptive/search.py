@@ -39,9 +39,9 @@ from swell.devices import pick_device
 from swell.errors import InputError
 from swell.evaluation.reference import Reference, clean_features
 from swell.evaluation.scores import learnability, scores
-from swell.ledger import Cost, Ledger, flops_a_sample, timed
+from swell.ledger import Cost, Ledger, flops_a_sample, read_ledger, timed
 from swell.recipes import Recipe
-from swell.run import load_encoder, read_ledger
+from swell.run import load_encoder
 from swell.training.build import build, resolve, steps_of
 from swell.training.folder import read_metrics
 from swell.training.loop import Operation, pretrain

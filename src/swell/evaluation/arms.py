@@ -13,9 +13,8 @@ from typing import Any
 
 from swell.errors import InputError
 from swell.files import read_json
-from swell.ledger import Ledger
+from swell.ledger import Ledger, read_ledger
 from swell.recipes import MOST, Recipe, read_recipe
-from swell.run import read_ledger
 from swell.training.folder import read_metrics
 from swell.views.plan import VIEWS, ViewPlan
 

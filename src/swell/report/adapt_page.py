@@ -12,11 +12,10 @@ from swell import __version__
 from swell.adaptive.candidates import ADAINF, BASELINE, Candidate
 from swell.adaptive.state import FILE, read_state
 from swell.console import duration
-from swell.ledger import Cost, Ledger
+from swell.ledger import Cost, Ledger, read_ledger
 from swell.recipes import read_recipe
 from swell.report.page import Cell, Chart, Column, Page, Series, Table, write_report
 from swell.report.sections import loss_chart
-from swell.run import read_ledger
 from swell.training.folder import read_metrics
 
 NAMES = {"learnability": "learnability", "rankme": "RankMe", "lidar": "LiDAR", "rotation": "rotation",

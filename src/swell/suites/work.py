@@ -30,7 +30,8 @@ from swell.evaluation.evaluate import same_classes, split, test_part
 from swell.evaluation.probe import PROBE
 from swell.files import read_json, write_json
 from swell.generators.outside import refuse_label_leak
-from swell.run import Run, labels_fingerprint, read_ledger
+from swell.ledger import read_ledger
+from swell.run import Run, labels_fingerprint
 from swell.suites.plan import BUDGETS, FORMAT, SUITE_FILE, Job, Plan, make_plan, rows_of
 from swell.suites.processes import in_processes
 from swell.suites.registry import SuiteFunction

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -27,9 +27,9 @@ from swell.console import Progress, say, warn
 from swell.data.source import Source
 from swell.devices import pick_device
 from swell.errors import InputError
-from swell.files import read_json, write_bytes, write_json
+from swell.files import write_bytes, write_json
 from swell.generators.positives import cache_fingerprint
-from swell.ledger import Cost, Ledger, peak_memory
+from swell.ledger import Cost, Ledger, peak_memory, read_ledger
 from swell.ranks import ALONE, Ranks
 from swell.recipes import Recipe
 from swell.training.allocator import memory_reused
@@ -240,8 +240,8 @@ def _train(
     save()
     if not ranks.first:
         return
-    if is_json(out / "ledger.json"):  # of a finished run whose weights were lost: it may have been evaluated since
-        ledger.evaluation = Ledger.from_dict(read_json(out / "ledger.json")).evaluation
+    with suppress(InputError):  # of a finished run whose weights were lost: it may have been evaluated since
+        ledger.evaluation = read_ledger(out / "ledger.json").evaluation
     write_json(out / "ledger.json", ledger.to_dict())
     write_json(out / "encoder.json", stepper.encoder.config.to_dict())
     # Last, because its presence says that the run is finished.
