@@ -356,3 +356,9 @@ def test_encoder_file_is_plain_safetensors(tmp_path, tiny, real):
     assert json.loads((out / "encoder.json").read_text())["shape"] == [1, 8, 8]
     ledger = json.loads((out / "ledger.json").read_text())
     assert Ledger.from_dict({k: v for k, v in ledger.items() if k != "total"}).pretraining.views == 256
+
+
+def test_training_imports_no_library_that_it_has_no_use_for():
+    code = "import sys, swell.verbs, swell.training.loop; print({'sklearn', 'scipy', 'pandas', 'pyarrow'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

@@ -12,7 +12,6 @@ from typing import Self
 
 import numpy as np
 import torch
-from sklearn.decomposition import PCA
 from torch import Tensor
 
 MOST_ROWS_FOR_PCA = 10_000
@@ -37,6 +36,8 @@ class WhitenedPCA:
         """rows float32 [N, D]; at most `most` axes, no more than hold `share` of the variance, none that is
         only rounding error.
         """
+        from sklearn.decomposition import PCA  # its imports take 140 MiB, which no training of images needs
+
         rng = np.random.default_rng(seed)
         if len(rows) > MOST_ROWS_FOR_PCA:
             rows = rows[np.sort(rng.choice(len(rows), MOST_ROWS_FOR_PCA, replace=False))]
