@@ -36,9 +36,11 @@ def methods_block(newest: Newest) -> str:
     for name, scores in result["rows"]["baselines"]["baselines"].items():
         rows.append(f"| {name.replace('_', ' ')} | {scores['knn']:.1f} | {scores['linear']:.1f} |{' |' * 9}")
     s, most = result["settings"], max(map(len, arms.values()), default=0)
+    processor, cores, *_, torch = result["device"].split(", ")
+    others = "; the other seeds take as many steps as seed 0 had time for" if most > 1 else ""
     told = (
         f"{s['data']}, all 50,000 training images without labels, ResNet-18 at width {s['width']:g}, {s['minutes']:g} minutes of "
-        f"{result['device']}; short presets, hidden layers of {s['heads']['hidden']}. "
+        f"{processor}, {cores}, {torch}{others}; short presets, hidden layers of {s['heads']['hidden']}. "
         f"Per cent of the 10,000 test images right, mean ± sd over at most {most} seeds."
     )
     return "\n".join([*rows, "", f"{told} From `{folder}`."])

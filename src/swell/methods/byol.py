@@ -6,7 +6,7 @@ stop-gradient together keep it from collapse.
 Published, linear probe: CIFAR-10 92.58, CIFAR-100 70.46 (ResNet-18, 1000 epochs, online probe, solo-learn); ImageNet
 74.3 (ResNet-50, 1000 epochs, the paper).
 
-Ours, CIFAR-10, ResNet-18 at width 0.25, 5 minutes on two cores: kNN 46.3, linear 50.4.
+Ours, CIFAR-10, ResNet-18 at width 0.25, 5 minutes on two cores: kNN 47.4 ± 1.6, linear 50.7 ± 0.5.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ SimCLR without the positive in the denominator, which lets small batches learn a
 
 Published, CIFAR-10, ResNet-18, 100 epochs, linear probe: 84.6 at batch 32, 85.4 at batch 256 (SimCLR: 78.3 and 83.3).
 
-Ours, CIFAR-10, ResNet-18 at width 0.25, 5 minutes on two cores: kNN 59.7, linear 59.7.
+Ours, CIFAR-10, ResNet-18 at width 0.25, 5 minutes on two cores: kNN 59.5 ± 0.2, linear 59.0 ± 1.0.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ Published, CIFAR-10, ResNet-18: 89.5 (CIFAR-100: 66.8; 1000 epochs, two views, o
 (200 epochs of 128, kNN, lightly). ImageNet, linear probe: 75.3 (ResNet-50, facebookresearch/dino), 68.2 (ResNet-50, 100
 epochs of 256, lightly).
 
-Ours, CIFAR-10, ResNet-18 at width 0.25, 5 minutes on two cores: kNN 48.0, linear 49.9.
+Ours, CIFAR-10, ResNet-18 at width 0.25, 5 minutes on two cores: kNN 47.9 ± 0.1, linear 49.9 ± 0.0.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ queue; so the number of negatives does not depend on the batch.
 Published, linear probe: CIFAR-10 92.94, CIFAR-100 69.89 (ResNet-18, 1000 epochs, online probe, queue 32,768,
 solo-learn); ImageNet 67.7 and 71.1 (ResNet-50, 200 and 800 epochs, facebookresearch/moco).
 
-Ours, CIFAR-10, ResNet-18 at width 0.25, 5 minutes on two cores: kNN 46.6, linear 47.4.
+Ours, CIFAR-10, ResNet-18 at width 0.25, 5 minutes on two cores: kNN 46.9 ± 0.4, linear 46.9 ± 0.7.
 """
 
 from __future__ import annotations

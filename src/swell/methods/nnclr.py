@@ -6,7 +6,7 @@ queue of earlier projections: another sample of the same kind stands in for the 
 Published, linear probe: CIFAR-10 91.88, CIFAR-100 69.62 (ResNet-18, 1000 epochs, online probe, queue 65,536,
 solo-learn); ImageNet 75.6 (ResNet-50, 1000 epochs, the paper).
 
-Ours, CIFAR-10, ResNet-18 at width 0.25, 5 minutes on two cores: kNN 52.4, linear 55.9.
+Ours, CIFAR-10, ResNet-18 at width 0.25, 5 minutes on two cores: kNN 52.4 ± 0.0, linear 55.8 ± 0.1.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Two views of every sample, or more; each view must find its partners among all o
 Published, CIFAR-10, ResNet-18, linear probe: 90.7 (1000 epochs, solo-learn, online probe), 91.6 (AdaInf's baseline,
 100,000 steps of 512, online probe), 83.3 (100 epochs of 256, temperature 0.1, in the DCL paper's repository).
 
-Ours, CIFAR-10, ResNet-18 at width 0.25, 5 minutes on two cores: kNN 58.5, linear 59.4.
+Ours, CIFAR-10, ResNet-18 at width 0.25, 5 minutes on two cores: kNN 58.4 ± 0.1, linear 60.2 ± 1.1.
 """
 
 from __future__ import annotations

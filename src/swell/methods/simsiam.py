@@ -6,7 +6,7 @@ a teacher.
 Published, linear probe: CIFAR-10 90.51, CIFAR-100 66.04 (ResNet-18, 1000 epochs, online probe, solo-learn); ImageNet
 68.1 (ResNet-50, 100 epochs, facebookresearch/simsiam).
 
-Ours, CIFAR-10, ResNet-18 at width 0.25, 5 minutes on two cores: kNN 48.4, linear 51.1.
+Ours, CIFAR-10, ResNet-18 at width 0.25, 5 minutes on two cores: kNN 47.4 ± 1.4, linear 50.4 ± 1.0.
 """
 
 from __future__ import annotations

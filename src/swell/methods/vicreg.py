@@ -7,7 +7,7 @@ Published: CIFAR-10 92.1 and CIFAR-100 68.5 (ResNet-18, 1000 epochs, solo-learn,
 epochs and 78.1 after 30 (in EMP-SSL's repository, linear probe); ImageNet 73.2 (ResNet-50, linear probe, official
 repository).
 
-Ours, CIFAR-10, ResNet-18 at width 0.25, 5 minutes on two cores: kNN 55.2, linear 56.0.
+Ours, CIFAR-10, ResNet-18 at width 0.25, 5 minutes on two cores: kNN 55.5 ± 0.3, linear 55.9 ± 0.1.
 """
 
 from __future__ import annotations
