@@ -14,6 +14,7 @@ def of_method(method: str) -> dict[str, Arm]:
     choose = (f"--method={method}",)
     arms = {"swell": Arm("swell", "swell_arm.py", choose, True, "swell.pretrain as the command line starts it")}
     arms["swell-fp32"] = Arm("swell", "swell_arm.py", (*choose, "--fp32"), False, "the same in float32")
+    arms["swell-as-lightly"] = Arm("swell", "swell_arm.py", (*choose, "--as-peer"), False, "with what lightly is given")
     for peer, script in (("lightly", "lightly_arm.py"), ("solo-learn", "solo_arm.py")):
         for name, switches, is_ in (
             ("", ("--workers=2",), PLAIN),
@@ -43,7 +44,7 @@ CONTESTS["neighbours"] = {
     "faiss": Arm("faiss", "neighbours_arm.py", ("--tool=faiss",), False, "IndexFlatIP"),
 }
 SIMCLR_ALONE = ("lightly-on-w0", "solo-learn-on-w0")
-BY_REQUEST = ("swell-fp32", "lightly-on-compiled", "solo-learn-on-compiled")
+BY_REQUEST = ("swell-fp32", "swell-as-lightly", "lightly-on-compiled", "solo-learn-on-compiled")
 
 
 def arms_of(contest: str, asked: list[str]) -> dict[str, Arm]:

@@ -2,8 +2,9 @@
 
     python benchmarks/peers/minutes.py [--method simclr] [--minutes 10] [--seeds 1] [--arms ...] [--quick]
 
-Each arm trains a ResNet-18 for so many minutes from its first step on, with its tool's published settings for CIFAR-10
-and a schedule that ends with the minutes, and leaves the features of all images, which `swell.evaluation.probe` judges.
+Each arm trains a ResNet-18 for so many minutes from its first step on, with a schedule that ends with the minutes, and
+leaves the features of all images, which `swell.evaluation.probe` judges. The peers have their published settings for
+CIFAR-10; `swell` its preset for short budgets; `swell-as-lightly` what lightly has, so that only the tool differs.
 Arms of a seed run one after the other; rows are written as they come and made once.
 """
 
@@ -31,7 +32,7 @@ from swell.evaluation.probe import probe  # noqa: E402
 from swell.files import read_json, write_json  # noqa: E402
 
 NAME = "peers-minutes"
-ARMS = ("swell", "lightly-on", "solo-learn-on", "lightly", "solo-learn")
+ARMS = ("swell", "swell-as-lightly", "lightly-on", "solo-learn-on", "lightly", "solo-learn")
 
 
 def trained(name: str, seed: int, files: dict[str, Path], labels: dict[str, np.ndarray], args: Any) -> dict[str, Any]:

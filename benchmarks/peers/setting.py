@@ -67,6 +67,9 @@ def arguments(description: str) -> argparse.Namespace:
     parser.add_argument("--compile", action="store_true", help="torch.compile the network")
     parser.add_argument("--bound", action="store_true", help="bind OpenMP's threads; workers use all cores")
     parser.add_argument("--fp32", action="store_true", help="Swell in float32")
+    parser.add_argument(
+        "--as-peer", action="store_true", help="with --minutes: Swell with lightly's batch, views, rate"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, help="train for so long instead of taking turns")
     parser.add_argument("--test", help="more images in a .npy file, to write features of")

@@ -2,7 +2,8 @@
 
 The run is real: batches, views, metrics, ledger, a checkpoint every minute. The method below is the race's with a stop
 between its steps; that is the only thing put in. With `--minutes` nothing is put in: the preset for short budgets and
-its views, trained for so long, with the heads all arms share.
+its views, trained for so long, with the heads all arms share; or with `--as-peer` the batch, views and rate that lightly
+is given, which leaves nothing but the tool's speed to tell them apart.
 """
 
 from __future__ import annotations
@@ -10,14 +11,41 @@ from __future__ import annotations
 import argparse
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pace import Finished, Pace
-from setting import METHODS, Setting, arguments
+from setting import LIGHTLY_RATE, METHODS, Setting, arguments
 
 from swell.threads import bind_threads
+
+if TYPE_CHECKING:
+    from swell.recipes import Recipe
+
+
+def as_peer(args: argparse.Namespace, setting: Setting) -> Recipe:
+    """What lightly is given, in Swell's words."""
+    from swell.recipes import Recipe
+    from swell.views import ViewGroup, ViewPlan
+
+    colour = vars(setting.colour)
+    groups = [ViewGroup(interpolation="bilinear", blur_p=0.0, solarise_p=p, **colour) for p in setting.solarise]
+    more = {"queue_start": 1.0, "freeze": 0.0} if args.method == "swav" else {}
+    return Recipe(
+        method=args.method,
+        method_options={**setting.heads, **more},
+        backbone="resnet18",
+        batch_size=args.batch,
+        optimizer="sgd",
+        learning_rate=LIGHTLY_RATE * args.batch / 256,
+        momentum=0.9,
+        weight_decay=5e-4,
+        warmup=0.0,
+        views=ViewPlan(tuple(groups)),
+        precision="fp32" if args.fp32 else "auto",
+        compile=args.compile,
+    )
 
 
 def for_turns(pace: Pace, args: argparse.Namespace, setting: Setting) -> None:
@@ -26,7 +54,6 @@ def for_turns(pace: Pace, args: argparse.Namespace, setting: Setting) -> None:
     import swell
     from swell.methods import METHODS as OURS
     from swell.methods.registry import Outcome, Views
-    from swell.views import ViewGroup, ViewPlan
 
     base = OURS[args.method]
 
@@ -43,24 +70,7 @@ def for_turns(pace: Pace, args: argparse.Namespace, setting: Setting) -> None:
             del self.networks[:-1]
             return super().loss(encoder, parts, views, progress)
 
-    colour = vars(setting.colour)
-    groups = [ViewGroup(interpolation="bilinear", blur_p=0.0, solarise_p=p, **colour) for p in setting.solarise]
-    more = {"queue_start": 1.0, "freeze": 0.0} if args.method == "swav" else {}
-    recipe = swell.Recipe(
-        method="paced",
-        method_options={**setting.heads, **more},
-        backbone="resnet18",
-        batch_size=args.batch,
-        steps=10**6,
-        optimizer="sgd",
-        learning_rate=0.06,
-        momentum=0.9,
-        weight_decay=5e-4,
-        warmup=0.0,
-        views=ViewPlan(tuple(groups)),
-        precision="fp32" if args.fp32 else "auto",
-        compile=args.compile,
-    )
+    recipe = replace(as_peer(args, setting), method="paced").with_budget(steps=10**6)
     with tempfile.TemporaryDirectory() as folder, suppress(Finished):
         swell.pretrain(args.images, out=Path(folder) / "run", recipe=recipe, seed=args.seed, quiet=True)
     close(pace, Paced.networks[-1])
@@ -71,14 +81,15 @@ def at_one_go(pace: Pace, args: argparse.Namespace, setting: Setting) -> None:
 
     import swell
 
+    heads = {key: value for key, value in setting.heads.items() if key in ("hidden", "outputs")}
     recipe = swell.Recipe(
         method=args.method,
         preset="short",
-        method_options={key: value for key, value in setting.heads.items() if key in ("hidden", "outputs")},
+        method_options=heads,
         backbone="resnet18",
-        minutes=args.minutes,
         precision="fp32" if args.fp32 else "auto",
     )
+    recipe = (as_peer(args, setting) if args.as_peer else recipe).with_budget(minutes=args.minutes)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         run = swell.pretrain(args.images, out=out, recipe=recipe, seed=args.seed, quiet=True, report=False)

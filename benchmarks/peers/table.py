@@ -52,8 +52,9 @@ def _minutes(entry: tuple[str, dict[str, Any]] | None) -> str:
         rows.append(f"| {arm} | {cells} |")
     s = result["settings"]
     told = (
-        f"{s['method']}, {s['minutes']:g} minutes of training each, ResNet-18, {s['data']}, each tool with its published "
-        f"settings; features of whole images, one probe for all. Per cent of the test images right. {result['device']}. "
+        f"{s['method']}, {s['minutes']:g} minutes of training each, ResNet-18, {s['data']}. The peers have their "
+        f"published settings for CIFAR-10, `swell` its preset for short budgets, `swell-as-lightly` the batch, views and "
+        f"rate of lightly. Features of whole images, one probe for all. Per cent of the test images right. {result['device']}. "
         f"From `{folder}`."
     )
     return "\n".join([*rows, "", told])
