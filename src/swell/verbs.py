@@ -201,8 +201,6 @@ def pretrain(
         Diverged: a loss that is not finite.
         Parted: another process that shares the run is gone.
     """
-    from swell.report.run_page import write_run_report
-
     if not 0 <= checkpoint_seconds < float("inf"):
         raise InputError(f"--checkpoint-seconds {checkpoint_seconds}", "a number from 0 up", "60 is usual")
     loggers = named_loggers(log_to)  # before any work: a package may be missing
@@ -243,6 +241,8 @@ def pretrain(
     if watched is not None and not any(key.startswith(PREFIX) for line in run.metrics for key in line):
         warn("no scores were logged: they would have taken more than 2 % of so short a training")
     if report and not (run.path / "report.html").exists():
+        from swell.report.run_page import write_run_report  # brings scikit-learn: memory that training needs
+
         write_run_report(run, real.unlabelled(), None, real.unlabelled(), generated)
     return run
 
