@@ -81,6 +81,29 @@ def presets_block(newest: Newest) -> str:
     return "\n".join([*rows, "", f"{told} From `{folder}`."])
 
 
+def batches_block(newest: Newest) -> str:
+    entry = newest("short-batches")
+    if entry is None:
+        return MISSING
+    folder, result = entry
+    sizes = list(dict.fromkeys(key.rpartition("/")[2] for key in result["table"]))
+    rows = [f"| method | images | settings | {' | '.join(sizes)} |", f"|---|---:|---|{'---:|' * len(sizes)}"]
+    arms = {key.rpartition("/")[0] for key in result["table"]}
+    for arm in sorted(arms, key=lambda arm: (arm.split("/")[0], int(arm.split("/")[1]), arm)):
+        method, images, name = arm.split("/")
+        found = [result["table"][f"{arm}/{size}"] for size in sizes]
+        cells = ["diverged" if s["diverged"] else mean_sd([s["mean"], s["sd"]]) for s in found]
+        rows.append(
+            f"| {method} | {int(images):,} | {name.replace('as preset', 'as the preset was')} | {' | '.join(cells)} |"
+        )
+    most, s = max(cell["n"] for cell in result["table"].values()), result["settings"]
+    told = (
+        f"kNN on 5,000 held-out training images by the size of the batches, after so many images at {s['side']} pixels, "
+        f"width {s['width']:g}; mean ± sd where there are {most} seeds, else one."
+    )
+    return "\n".join([*rows, "", f"{told} From `{folder}`."])
+
+
 def patches_block(newest: Newest) -> str:
     entry = newest("patches")
     if entry is None:
@@ -118,5 +141,7 @@ def emp_ssl_sweep_block(newest: Newest) -> str:
             rows.append(f"| {what.partition(' ')[2]} | {' | '.join(shown)} |")
         rows.append("")
     s = result["settings"]
-    told = f"Linear accuracy in per cent, mean ± sd; equal steps are {s['steps']}, equal views {s['views']:,}."
+    repeated = any(sd is not None for cells in result["linear"].values() for _, sd in cells.values())
+    shown_as = "mean ± sd" if repeated else "one seed"
+    told = f"Linear accuracy in per cent, {shown_as}; equal steps are {s['steps']}, equal views {s['views']:,}."
     return "\n".join([*rows, f"{told} From `{folder}`."])

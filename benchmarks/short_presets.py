@@ -97,8 +97,9 @@ def trial(
     rate: float,
     steps: int,
     views: str = "",
-    settings: dict[str, float] | None = None,
+    settings: dict[str, Any] | None = None,
     batch: int | None = None,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """One short training and kNN on held-out training images; `views` and `settings` instead of the method's own."""
     data = cifar10_source("train")
@@ -124,7 +125,7 @@ def trial(
         rate = own.learning_rate * (recipe.batch_size / 256 if own.scaled else 1)
         changes = {"optimizer": own.optimizer, "learning_rate": rate, "weight_decay": own.weight_decay}
         recipe = replace(recipe, warmup=own.warmup, **changes)
-    return pretrained(recipe, images, fit, score, seed=0)
+    return pretrained(recipe, images, fit, score, seed=seed)
 
 
 def halved(source: Source) -> Source:

@@ -34,6 +34,11 @@ def test_naive_mixing_keeps_them_too():
     check_method(lambda: replace(small(MixedAE), homologous=False, contrast=0.0, segments=False))
 
 
+@pytest.mark.parametrize("kind", [SimCLR, DCL])
+def test_norms_in_the_projector_keep_them_too(kind):
+    check_method(lambda: replace(small(kind), norm=True))
+
+
 @dataclass(frozen=True)
 class Reversed(SimCLR):
     """Rewards what should cost."""

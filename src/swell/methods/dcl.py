@@ -44,18 +44,21 @@ class DCL(Method):
     temperature: float = 0.1
     hidden: int = 2048
     outputs: int = 256
+    norm: bool = False  # batch norm after each layer of the projector
 
     presets: ClassVar[Mapping[str, Preset]] = {
         "small": Preset("lars", 0.4, 1e-4),
         "large": Preset("lars", 0.3, 1e-6, 0.1, {"outputs": 128}),
-        "short": Preset("sgd", 0.06, 5e-4, 0.05, views="vicreg"),
+        "short": Preset("sgd", 0.06, 5e-4, 0.05, {"norm": True}, "vicreg", batch_size=64),
+        "vectors": Preset("adamw", 1e-3, 1e-4, 0.05, {"hidden": 512}),
     }
 
     def __post_init__(self) -> None:
         positive(self, "temperature")
 
     def parts(self, encoder: Backbone) -> nn.ModuleDict:
-        return nn.ModuleDict({"projector": MLP(encoder.features, self.hidden, self.outputs)})
+        head = MLP(encoder.features, self.hidden, self.outputs, norm=self.norm, last_norm=self.norm)
+        return nn.ModuleDict({"projector": head})
 
     def loss(self, encoder: nn.Module, parts: nn.ModuleDict, views: Views, progress: float) -> Outcome:
         at_least_two_views(views, "dcl")

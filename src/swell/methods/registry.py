@@ -125,7 +125,7 @@ class Method:
     """An objective and the parts it needs. Subclasses are frozen dataclasses; their fields are the settings.
 
     `presets` says how to train it: "small" for images of up to 64 pixels, "large" for larger ones, "short" for few
-    epochs or minutes.
+    epochs or minutes, "vectors" for rows of numbers, where what follows from "short" does not do.
     """
 
     presets: ClassVar[Mapping[str, Preset]] = {"small": Preset()}

@@ -78,7 +78,8 @@ class VICReg(Method):
         # solo-learn and the official code warm up for a hundredth, which in runs of a few hundred steps ends in NaN.
         "small": Preset("lars", 0.3, 1e-4, 0.1),
         "large": Preset("lars", 0.2, 1e-6, 0.1, {"hidden": 8192, "outputs": 8192}),
-        "short": Preset("sgd", 0.06, 5e-4, 0.05),
+        "short": Preset("sgd", 0.06, 5e-4, 0.05, batch_size=64),  # batches of 256 diverge in a hundred steps
+        "vectors": Preset("adamw", 1e-3, 1e-4, 0.05, {"hidden": 512, "outputs": 512}),
     }
 
     def __post_init__(self) -> None:
