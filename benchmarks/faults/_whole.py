@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow.parquet
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from
 
 from swell.checkpoint import load_checkpoint
@@ -25,7 +26,9 @@ from swell.run import load_encoder, read_ledger
 
 TEMPORARY = re.compile(r"^\..*\.tmp$|\.unfinished$|^\.made\.|\.lock$|^\.lock$")  # the names of what may be left behind
 TIMES = ("second", "memory", "resident")  # parts of the keys of numbers that differ from one time to the next
-UNREADABLE = (OSError, ValueError, LookupError, RuntimeError, EOFError, TypeError, zipfile.BadZipFile, InputError)
+UNREADABLE = (
+    OSError, ValueError, LookupError, RuntimeError, EOFError, TypeError, zipfile.BadZipFile, SafetensorError, InputError,
+)  # fmt: skip
 
 
 def results(place: Path) -> Iterator[Path]:
@@ -41,6 +44,8 @@ def results(place: Path) -> Iterator[Path]:
 def said(path: Path) -> str:
     """What a file says, times left out, as a short text. Raises one of UNREADABLE where it is not whole."""
     kind, data = path.suffix, path.read_bytes()
+    if path.name == "generated.json":  # digests of files that hold times
+        return _short(sorted(json.loads(data)))
     if kind == ".json":
         return _short(timeless(json.loads(data)))
     if kind == ".jsonl":

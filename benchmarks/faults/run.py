@@ -44,14 +44,17 @@ PARTS = ("kills", *OTHERS)
 
 
 def main(kills: int, only: str, work: Path, together: int) -> int:
-    begun = time.perf_counter()
     chosen = only.split(",")
     work.mkdir(parents=True, exist_ok=True)
     ready = prepare(work)
     rows: dict[str, list[dict[str, Any]]] = {part: read_json_lines(work / f"{part}.jsonl") for part in PARTS}
 
     def keep(part: str, found: Iterable[dict[str, Any]]) -> None:
+        begun = time.perf_counter()
         for row in found:
+            ended = time.perf_counter()
+            row.setdefault("seconds", round(ended - begun, 1))  # those of kills, several at a time, know theirs
+            begun = ended
             rows[part].append(row)
             with (work / f"{part}.jsonl").open("a") as file:
                 file.write(json.dumps(row) + "\n")
@@ -64,7 +67,7 @@ def main(kills: int, only: str, work: Path, together: int) -> int:
     for part, other in OTHERS.items():
         if part in chosen:
             keep(part, other(ready, work, {row["case"] for row in rows[part]}))
-    seconds = time.perf_counter() - begun
+    seconds = sum(row["seconds"] / (together if part == "kills" else 1) for part in PARTS for row in rows[part])
     count = sum(len(row["kills"]) for row in rows["kills"])
     survived = sum(len(row["kills"]) for row in rows["kills"] if not row["faults"])
     faults = {part: sum(bool(row["faults"]) for row in found) for part, found in rows.items()}

@@ -48,7 +48,7 @@ def timeless(value):
     return value
 
 
-def test_a_search_from_samples_to_report(tmp_path, images, recipe, monkeypatch):
+def test_a_search_from_samples_to_report(tmp_path, images, recipe, monkeypatch, capsys):
     labelled = replace(images, labels=np.arange(len(images)) % 3, classes=("a", "b", "c"))
     out = tmp_path / "run"
     heard = set()
@@ -111,7 +111,27 @@ def test_a_search_from_samples_to_report(tmp_path, images, recipe, monkeypatch):
     with pytest.raises(InputError, match="other settings"):
         swell.adapt(images, out, recipe=replace(recipe, learning_rate=0.01), resume=True, **SMALL)
     before = (out / "encoder.safetensors").stat().st_mtime_ns
+    held = out / "adapt" / "reference.safetensors"
+    held.write_bytes(held.read_bytes()[:-100])
     again = swell.adapt(images, out, recipe=recipe, resume=True, **SMALL)  # without labels: they were never read
+    assert (Reference.load(held).samples == reference.samples).all()
+    (out / "generated" / "samples.png").unlink()
+    (out / "adapt" / "none" / "ledger.json").unlink()
+    log = out / "adapt" / "adainf" / "metrics.jsonl"
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:-1]))
+    capsys.readouterr()
+    swell.adapt(images, out, recipe=recipe, resume=True, **SMALL)
+    told = capsys.readouterr().err
+    assert "samples.png (missing): nothing depends on it" in told
+    assert "none/ledger.json (missing): the search goes on without it" in told
+    assert "adainf/metrics.jsonl (lost its end): the search goes on without it" in told
+    assert told.count("goes on without it") == 2
+    (out / "generated" / "quality.json").write_text("{")
+    with pytest.raises(InputError, match=r"quality.json \(changed since"):
+        swell.adapt(images, out, recipe=recipe, resume=True, **SMALL)
+    (out / "generated" / "quality.json").unlink()
+    with pytest.raises(InputError, match=r"quality.json \(missing"):
+        swell.adapt(images, out, recipe=recipe, resume=True, **SMALL)
     assert (again.path / "encoder.safetensors").stat().st_mtime_ns == before
 
 

@@ -23,10 +23,11 @@ def run(tmp_path):
         folder.mkdir(parents=True)
         fingerprints = {"real": "r1", **({"generated": generated} if generated else {}), **(data or {})}
         origins = {key: {"origin": f"/data/{value}"} for key, value in fingerprints.items() if key != "method"}
-        told = Recipe(**{"views": VIEWS["simclr"](), "steps": 10, "backbone": "conv6", **recipe}).to_dict()
+        told = Recipe(
+            **{"views": VIEWS["simclr"](), "steps": 10, "batch_size": 64, "backbone": "conv6", **recipe}
+        ).to_dict()
         (folder / "recipe.toml").write_text(tomli_w.dumps({**told, "data": fingerprints, "provenance": origins}))
         (folder / "encoder.safetensors").write_bytes(b"")
-        (folder / "metrics.jsonl").write_text('{"step": 0}\n{"step": 9}\n')
         (folder / "run.log").write_text("320 samples of shape [1, 8, 8] from here\n")
         packages = {"swell": "1", "torch": "2"}
         (folder / "environment.json").write_text(json.dumps({**MACHINE, "packages": packages, **(machine or {})}))

@@ -186,7 +186,7 @@ def plan(name, **group):
         ([{"preset": "small", "learning_rate": 0.1}, {"preset": "short", "learning_rate": 0.4}],
          ["simclr preset=small", "simclr preset=short"]),
         ([{}, {"steps": 20}], ["simclr steps=10", "simclr steps=20"]),
-        ([{}, {"steps": 20, "batch_size": 32}], ["simclr", "simclr batch=32"]),
+        ([{}, {"steps": 20, "batch_size": 32}], ["simclr batch=64", "simclr batch=32"]),
         ([{}, {"views": VIEWS["adainf"]()}], ["simclr plan=simclr", "simclr plan=adainf"]),
         ([{}, {"compile": True}], ["simclr", "simclr compile"]),
         ([{"data": {"real": "photos"}}, {"data": {"real": "scans"}}], ["simclr on=photos", "simclr on=scans"]),
@@ -331,7 +331,7 @@ def test_damaged_values_are_told_in_one_line_with_the_file(run, name, keys, valu
     assert str(b / name) in one_line(lambda: compare_runs([a, b]))
 
 
-@pytest.mark.parametrize("name", ["evaluation.json", "ledger.json", "environment.json", "recipe.toml", "metrics.jsonl"])
+@pytest.mark.parametrize("name", ["evaluation.json", "ledger.json", "environment.json", "recipe.toml"])
 @pytest.mark.parametrize("text", ["", "{", "[]", "null"])
 def test_files_that_are_not_what_they_were_are_told_in_one_line(run, name, text):
     a, b = run("a"), run("b", method="dcl")
@@ -339,10 +339,11 @@ def test_files_that_are_not_what_they_were_are_told_in_one_line(run, name, text)
     assert str(b / name) in one_line(lambda: compare_runs([a, b]))
 
 
-def test_the_size_of_an_epoch_may_be_unknown(run):
+def test_the_size_of_an_epoch_may_be_unknown_and_that_is_said(run, capsys):
     paths = [run("a"), run("b", method="dcl")]
     (paths[1] / "run.log").unlink()
     assert [arm["costs"]["epochs"] for arm in compare_runs(paths)["arms"]] == [2, None]
+    assert f"{paths[1] / 'run.log'} does not say how many samples" in capsys.readouterr().err
 
 
 def test_what_is_clear_is_so_after_holms_correction_for_all_pairs(run):

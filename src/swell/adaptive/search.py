@@ -21,6 +21,7 @@ import torch
 
 from swell.adaptive.candidates import BASELINE, Candidate, candidates
 from swell.adaptive.choose import Choice, Row, choose, rank, survivors, veto
+from swell.adaptive.damage import damages, refuse_changed
 from swell.adaptive.inflation import (
     Inflating,
     copies_veto,
@@ -113,14 +114,15 @@ class Search:
     def run(self) -> Choice:
         """Raises InputError for data, a generator or a budget that do not do, and where no candidate trains."""
         self.state.once("held_out", lambda: len(self.reference))
-        if not (self.folder / "reference.safetensors").exists():
-            self.reference.save(self.folder / "reference.safetensors")
+        self.reference.save(self.folder / "reference.safetensors")  # again, as nobody reads whether it is still whole
+        self._tell_damages()
         pace = self.state.once("pace", self._pace)
         runs = self.budget.runs or 60 * (self.budget.minutes or 0) / (pace["steps"] * pace["seconds"])
         # Says that a budget is too small before a generator is trained, however dear its priors will be.
         plan(runs, pace["steps"], how_many(runs), priors=PRIORS)
         self.state.once("priors", self._priors)
         self.made = open_gen(self.gen).unlabelled()
+        refuse_changed(self.gen, self.folder / "generated.json")
         copies = self.state.once("copies", lambda: copies_veto(self.rest, self.reference, self.gen))
         if copies:
             warn(f"{copies}: candidates with generated samples are left out")
@@ -135,6 +137,13 @@ class Search:
             told = ", ".join(f"{rung.count} for {rung.steps:,} steps" for rung in self.plan.rungs)
             say(f"searching among {len(self.tried)} candidates ({told}) at {self.plan.cost:.2f} final runs")
         return self._rungs()
+
+    def _tell_damages(self) -> None:
+        """Say what is no longer whole of candidates that are done: their scores are known, nothing is trained again."""
+        for key, rungs in self.state.found.get("results", {}).items():
+            last = rungs[max(rungs, key=int)]
+            for what in [] if last["failed"] else damages(self.folder / key, last["steps"]):
+                warn(f"{what}: the search goes on without it")
 
     def _priors(self) -> dict[str, Any]:
         """Make the samples, and ask what theory says of them."""

@@ -11,11 +11,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from swell.console import warn
 from swell.errors import InputError
 from swell.files import read_json
 from swell.ledger import Ledger, read_ledger
 from swell.recipes import MOST, Recipe, read_recipe
-from swell.training.folder import read_metrics
 from swell.views.plan import VIEWS, ViewPlan
 
 SCORES = {  # where evaluation.json holds them
@@ -93,14 +93,14 @@ def read_row(path: Path | str) -> Row:
     recipe, data, provenance = read_recipe(path / "recipe.toml")
     values = [*data.values(), *recipe.method_options.values()]
     plain = "real" in data and all(isinstance(value, (str, int, float)) for value in values)
-    if not plain or not isinstance(recipe.views, ViewPlan):
+    if not plain or not isinstance(recipe.views, ViewPlan) or not recipe.batch_size:
         raise InputError(str(path / "recipe.toml"), "the resolved recipe and its [data], as swell wrote them")
     evaluation = _read_evaluation(path / "evaluation.json")
     scores = {name: _number(path / "evaluation.json", evaluation, *keys) for name, keys in SCORES.items()}
     for name, keys in ALSO.items():
         if name in evaluation:
             scores[name] = _number(path / "evaluation.json", evaluation, *keys)
-    costs = _costs(path)
+    costs = _costs(path, recipe)
     return Row(str(path), recipe, data, provenance, evaluation, _read_environment(path), scores, costs)
 
 
@@ -145,13 +145,14 @@ def _again(path: Path) -> tuple[str, str]:
     return "what swell evaluate writes", f"run swell evaluate {path.parent} DATA again"
 
 
-def _costs(path: Path) -> dict[str, float | None]:
+def _costs(path: Path, recipe: Recipe) -> dict[str, float | None]:
     ledger: Ledger = read_ledger(path / "ledger.json")
     own, made = ledger.pretraining, (ledger.generator_training, ledger.sampling, ledger.search)
-    records, log = read_metrics(path), path / "run.log"
-    if not records:
-        raise InputError(f"{path / 'metrics.jsonl'} (no step in it)", "the steps swell logged", "repeat the run")
+    log = path / "run.log"
+    assert recipe.batch_size is not None  # resolved
     held = re.match(r"([1-9]\d*) samples of shape", log.read_text("utf-8", "replace") if os.path.isfile(log) else "")
+    if not held:
+        warn(f"{log} does not say how many samples there were, so that epochs are unknown")
     samples = own.samples_real + own.samples_generated
     costs = {
         **{name: getattr(own, name) for name in PRETRAINING},
@@ -160,7 +161,7 @@ def _costs(path: Path) -> dict[str, float | None]:
         "generator_seconds": sum(part.seconds for part in made),
         "generator_flops": sum(part.flops for part in made),
         "memory": ledger.peak_memory_bytes,
-        "steps": records[-1]["step"] + 1,
+        "steps": samples // recipe.batch_size,  # all batches are full; the log may have lost its end
     }
     for name, value in costs.items():
         if not 0 <= value < math.inf or (value == 0 and name in ("seconds", "flops", "views", "samples")):
