@@ -25,6 +25,24 @@ import numpy as np
 from _common import ROOT, Load, cifar10, claim, write_result
 from swell.files import read_json
 
+COMMAND = ("-m", "swell")
+RETURNED = "glibc, kept, gaps returned"
+AND_RETURN = """  # the command line, but that between forward and backward all free pages go back to the system
+from swell.threads import bind_threads
+bind_threads()
+import ctypes
+from swell.training.step import Stepper
+libc, loss = ctypes.CDLL(None), Stepper.loss
+
+def trimmed(self, *given):
+    outcome = loss(self, *given)
+    libc.malloc_trim(0)
+    return outcome
+
+Stepper.loss = trimmed
+from swell.cli import main
+raise SystemExit(main())
+"""
 FIRST = 3  # steps before the rate is taken: the first counts FLOPs, the next ones fill the heap
 LIBRARIES = {"jemalloc": "libjemalloc.so.2", "tcmalloc": "libtcmalloc_minimal.so.4"}
 KEEP = {"MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1"}  # unset, it gives back what is unused after seconds
@@ -33,7 +51,7 @@ FOLDERS = tuple(Path(folder) for folder in ("/usr/lib/x86_64-linux-gnu", "/usr/l
 
 def allocators() -> dict[str, dict[str, str]]:
     """What is set for each; `MALLOC_PERTURB_=0` changes nothing but that Swell leaves the allocator alone."""
-    known = {"glibc as it is": {"MALLOC_PERTURB_": "0"}, "glibc, kept": {}}
+    known = {"glibc as it is": {"MALLOC_PERTURB_": "0"}, "glibc, kept": {}, RETURNED: {}}
     for name, file in LIBRARIES.items():
         found = next((folder / file for folder in FOLDERS if (folder / file).exists()), None)
         if found is not None:
@@ -41,14 +59,14 @@ def allocators() -> dict[str, dict[str, str]]:
     return known
 
 
-def one(environment: dict[str, str], images: Path, steps: int, batch: int) -> dict[str, Any]:
+def one(command: tuple[str, str], environment: dict[str, str], images: Path, steps: int, batch: int) -> dict[str, Any]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "MALLOC_")) and k != "LD_PRELOAD"}
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         given = f"--method simclr --backbone resnet18 --batch-size {batch} --steps {steps}".split()
         load = Load()
         subprocess.run(
-            [sys.executable, "-m", "swell", "pretrain", str(images), "--out", str(out), *given],
+            [sys.executable, *command, "pretrain", str(images), "--out", str(out), *given],
             env={**clean, "PYTHONPATH": str(ROOT / "src"), **environment},
             check=True,
             capture_output=True,
@@ -68,7 +86,8 @@ def main(rounds: int, steps: int, batch: int) -> None:
         np.save(images, cifar10("train")[0])
         for _ in range(rounds):
             for name, environment in known.items():
-                rows[name].append(row := one(environment, images, steps, batch))
+                command = ("-c", AND_RETURN) if name == RETURNED else COMMAND
+                rows[name].append(row := one(command, environment, images, steps, batch))
                 print(name, {key: round(value, 3) for key, value in row.items()}, flush=True)
     base = rows["glibc, kept"]
     told = {}

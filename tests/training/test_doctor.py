@@ -49,6 +49,16 @@ def test_a_preloaded_allocator_keeps_memory_itself(monkeypatch):
     assert "tcmalloc" in found.why
 
 
+@pytest.mark.skipif(bool(not_reused_because()), reason="no glibc that may be told")
+@pytest.mark.parametrize(
+    ("library", "words"), [("libt.so.4", "LD_PRELOAD=libt.so.4 before"), (None, "where installed")]
+)
+def test_an_allocator_without_gaps_is_named(monkeypatch, library, words):
+    monkeypatch.setattr(doctor.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(doctor, "find_library", lambda name: library)
+    assert words in told()["memory kept between steps"].why
+
+
 def test_extras_are_those_of_the_package(monkeypatch):
     monkeypatch.setattr(doctor.metadata, "requires", lambda name: [
         "numpy>=1.26", 'torch>=2.11; extra == "there"', 'no-such-package>=1 ; python_version > "3" and extra == "lacking"',
