@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from _method_tables import emp_ssl_sweep_block, methods_block, patches_block, presets_block
+from _method_tables import batches_block, emp_ssl_sweep_block, methods_block, patches_block, presets_block
 from _tables import MISSING, by_arm, mean_sd, spread_cell
 from adapt.tables import inflation_block, regret_block, search_block, summary_block, tau_block
 from peers.table import peers_block
@@ -50,7 +50,7 @@ QUOTED = {
         "embed",
         "export",
     ),
-    "Nothing lost": ("kill9", "malformed", "fuzz"),
+    "Nothing lost": ("faults", "malformed", "fuzz"),
 }
 
 
@@ -244,6 +244,7 @@ def quoted(path: Path, text: str) -> str:
         },
         "methods.md": {
             "short presets": lambda: presets_block(newest),
+            "short batches": lambda: batches_block(newest),
             "methods table": lambda: methods_block(newest),
             "patches": lambda: patches_block(newest),
             "emp-ssl sweep": lambda: emp_ssl_sweep_block(newest),

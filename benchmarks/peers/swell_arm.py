@@ -31,10 +31,10 @@ def as_peer(args: argparse.Namespace, setting: Setting) -> Recipe:
 
     colour = vars(setting.colour)
     groups = [ViewGroup(interpolation="bilinear", blur_p=0.0, solarise_p=p, **colour) for p in setting.solarise]
-    more = {"queue_start": 1.0, "freeze": 0.0} if args.method == "swav" else {}
+    also = {"simclr": {"norm": True}, "swav": {"queue_start": 1.0, "freeze": 0.0}}  # as lightly's heads and queue are
     return Recipe(
         method=args.method,
-        method_options={**setting.heads, **more},
+        method_options={**setting.heads, **also.get(args.method, {})},
         backbone="resnet18",
         batch_size=args.batch,
         optimizer="sgd",

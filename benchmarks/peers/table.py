@@ -53,8 +53,8 @@ def _minutes(entry: tuple[str, dict[str, Any]] | None) -> str:
     s = result["settings"]
     told = (
         f"{s['method']}, {s['minutes']:g} minutes of training each, ResNet-18, {s['data']}. The peers have their "
-        f"published settings for CIFAR-10, `swell` its preset for short budgets, `swell-as-lightly` the batch, views and "
-        f"rate of lightly. Features of whole images, one probe for all. Per cent of the test images right. {result['device']}. "
+        f"published settings for CIFAR-10, `swell` its preset for short budgets, `swell-as-lightly` the batch, views, "
+        f"heads and rate of lightly, with Nesterov's momentum. Features of whole images, one probe for all. Per cent of the test images right. {result['device']}. "
         f"From `{folder}`."
     )
     return "\n".join([*rows, "", told])
