@@ -42,15 +42,15 @@ SIDE = 2048  # of the matrices whose product tells the machine's rate
 VARIANTS = {"plain": (False, False), "memory": (True, False), "products": (False, True), "both": (True, True)}
 
 
-def step_of_resnet18() -> Callable[[], object]:
+def step_of_resnet18(batch: int = BATCH) -> Callable[[], object]:
     torch.manual_seed(0)
     encoder = Encoder(EncoderConfig("resnet18", 1.0, (3, 32, 32), (0.5,) * 3, (0.25,) * 3))
     encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     method = SimCLR(hidden=512, outputs=128)
     parts = method.parts(encoder)
     optimizer = make_optimizer("sgd", [encoder, parts], 0.06, 1e-4, 0.9)
-    pair = torch.rand(2 * BATCH, 3, 32, 32).contiguous(memory_format=torch.channels_last)
-    views = Views((pair,), ("global",), BATCH)
+    pair = torch.rand(2 * batch, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    views = Views((pair,), ("global",), batch)
 
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16):

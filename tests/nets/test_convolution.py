@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from swell.nets import convolution
-from swell.nets.convolution import Conv3x3, correlate, input_gradient, weight_gradient
+from swell.nets.convolution import Conv1x1, Conv3x3, correlate, input_gradient, weight_gradient
 from swell.seeding import generator_for
 
 SIZES = [(4, 4), (2, 2), (1, 1), (3, 5), (8, 8), (7, 2)]
@@ -89,3 +89,20 @@ def test_weights_have_the_names_of_a_plain_convolution() -> None:
     layer.load_state_dict(plain.state_dict())
     x = torch.randn(2, 8, 5, 5)
     assert torch.equal(layer(x), plain(x))
+
+
+@pytest.mark.parametrize("batch", [2, 3, 5])  # odd ones end the process where oneDNN is left to it
+@pytest.mark.parametrize("inputs", [4, 8, 16])
+def test_few_channels_with_a_stride_are_torchs(inputs: int, batch: int) -> None:
+    g = generator_for(0, "few", inputs, batch)
+    layer = Conv1x1(inputs, 16, 2).to(memory_format=torch.channels_last)
+    x = torch.randn(batch, inputs, 16, 16, generator=g).contiguous(memory_format=torch.channels_last).requires_grad_()
+    y = layer(x)
+    gradient = torch.randn(y.shape, generator=g)
+    y.backward(gradient)
+    exact = [t.detach().double().contiguous().requires_grad_() for t in (x, layer.weight)]
+    truth = F.conv2d(*exact, stride=2)
+    true = torch.autograd.grad(truth, exact, gradient.double())
+    for ours, theirs in zip((y, x.grad, layer.weight.grad), (truth, *true), strict=True):
+        assert isinstance(ours, Tensor)
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-5, atol=1e-5)

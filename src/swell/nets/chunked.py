@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from swell.nets.rectified import all_kept
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
@@ -35,7 +37,7 @@ class Chunked(nn.Module):
         return torch.cat(pieces)
 
     def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _RunningStatisticsKept(self.encoder)
+        return all_kept(), _RunningStatisticsKept(self.encoder)
 
 
 class _RunningStatisticsKept(AbstractContextManager[None]):
@@ -48,6 +50,8 @@ class _RunningStatisticsKept(AbstractContextManager[None]):
         self.module = module
 
     def __enter__(self) -> None:
+        self.kept = all_kept()
+        self.kept.__enter__()
         self.norms = [m for m in self.module.modules() if isinstance(m, _NORMS) and m.track_running_stats]
         self.before = [(norm.momentum, norm.num_batches_tracked) for norm in self.norms]
         for norm in self.norms:
@@ -55,5 +59,6 @@ class _RunningStatisticsKept(AbstractContextManager[None]):
             norm.num_batches_tracked = None
 
     def __exit__(self, *error: object) -> None:
+        self.kept.__exit__(None, None, None)
         for norm, (momentum, count) in zip(self.norms, self.before, strict=True):
             norm.momentum, norm.num_batches_tracked = momentum, count

@@ -1,4 +1,4 @@
-"""3x3 convolutions of wide, small feature maps as matrix products, for training in bf16 on a CPU.
+"""Convolutions where oneDNN's are slow or wrong. 3x3 of wide, small maps as matrix products, for bf16 on a CPU:
 
 On a 4x4 map 36 of 100 taps fall on the zero padding, and oneDNN computes them all; its weight gradient also loses its
 speed there. Below, every output position is one product over the taps inside the map, and every tap of the weight
@@ -11,10 +11,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 MOST_POSITIONS = 16  # of the output map
+VECTOR = 16  # float32 numbers in an AVX-512 register
 LEAST_WEIGHTS = 256 * 512  # input times output channels
 
 
@@ -37,6 +39,26 @@ class Conv3x3(nn.Conv2d):
         training = torch.is_grad_enabled() and self.weight.requires_grad and not torch.compiler.is_compiling()
         wide = self.in_channels * self.out_channels >= LEAST_WEIGHTS
         return training and wide and positions <= MOST_POSITIONS and x.device.type == "cpu"
+
+
+class Conv1x1(nn.Conv2d):
+    """A 1x1 convolution without bias, as nn.Conv2d.
+
+    With a stride and few input channels it picks the positions by itself: for these oneDNN's weight gradient writes
+    past its workspace where channels come last and a thread's share of the batch is odd (its issue 6035, open with
+    oneDNN 3.12; seen as a crash with batches of 3).
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, inputs, H, W] -> [B, outputs, ceil(H / stride), ceil(W / stride)]."""
+        stride = self.stride[0]
+        safe = stride == 1 or self.in_channels >= VECTOR or x.device.type != "cpu"
+        if safe or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return super().forward(x)
+        return F.conv2d(x[:, :, ::stride, ::stride], self.weight)
 
 
 class _SmallMap(torch.autograd.Function):

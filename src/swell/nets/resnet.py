@@ -6,11 +6,15 @@ its pooling would shrink a 32x32 image to 8x8 before the first block.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import cast
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swell.nets.backbones import BACKBONES, Backbone, init_convolutions, scaled
-from swell.nets.convolution import Conv3x3
+from swell.nets.convolution import Conv1x1, Conv3x3
+from swell.nets.rectified import rectified
 
 SMALL_IMAGE = 64  # pixels; the longest side that still gets the small stem
 
@@ -18,6 +22,8 @@ SMALL_IMAGE = 64  # pixels; the longest side that still gets the small stem
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     if kernel == 3:
         return Conv3x3(inputs, outputs, stride)
+    if kernel == 1:
+        return Conv1x1(inputs, outputs, stride)
     return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
 
 
@@ -33,8 +39,7 @@ class BasicBlock(nn.Module):
         self.shortcut = _shortcut(inputs, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        y = self.bn2(self.conv2(y))
+        y = self.bn2(rectified(self.bn1, self.conv1(x), self.conv2))
         return F.relu(y + self.shortcut(x), inplace=True)
 
 
@@ -52,9 +57,8 @@ class Bottleneck(nn.Module):
         self.shortcut = _shortcut(inputs, outputs, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        y = F.relu(self.bn2(self.conv2(y)), inplace=True)
-        y = self.bn3(self.conv3(y))
+        y = rectified(self.bn1, self.conv1(x), self.conv2)
+        y = self.bn3(rectified(self.bn2, y, self.conv3))
         return F.relu(y + self.shortcut(x), inplace=True)
 
 
@@ -95,7 +99,19 @@ class ResNet(Backbone):
         init_convolutions(self)
 
     def forward_map(self, x: Tensor) -> Tensor:
-        return self.stages(self.stem(x))
+        convolution, norm, _, *pooling = self.stem
+        first, *later = [block for stage in self.stages for block in stage.children()]
+        y = rectified(cast(nn.BatchNorm2d, norm), convolution(x), _chain(*pooling, first))
+        return _chain(*later)(y)
+
+
+def _chain(*modules: nn.Module) -> Callable[[Tensor], Tensor]:
+    def through(x: Tensor) -> Tensor:
+        for module in modules:
+            x = module(x)
+        return x
+
+    return through
 
 
 @BACKBONES.register("resnet18", "ResNet-18, 11.2 M parameters at width 1", "arXiv 1512.03385")
