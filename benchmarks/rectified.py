@@ -19,7 +19,7 @@ import time
 from contextlib import nullcontext
 from typing import Any
 
-from swell.threads import bind_threads
+from swell.threads import bind_threads, free_cores
 
 bind_threads()
 
@@ -73,6 +73,7 @@ def main() -> None:
     if args.task:
         print(json.dumps(measure(**json.loads(args.task))))
         return
+    free_cores()  # or the measured would inherit this process's one core
     begun = time.perf_counter()
     known = {name: env for name, env in allocators().items() if name in ("glibc, kept", "tcmalloc")}
     rows: dict[str, dict[str, list[dict[str, Any]]]] = {name: {arm: [] for arm in ARMS} for name in known}

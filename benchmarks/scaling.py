@@ -3,9 +3,10 @@
     python benchmarks/scaling.py [--counts 10000 100000 1000000] [--rounds 3] [--steps 20] [--files 1000000]
 
 Three parts, `--parts n axes start`. `n`: whole SimCLR steps on so many samples, each from an array in memory, from a map
-of decoded images on disk (as folders are trained on) and from tar shards. `axes`: the same on shards over batch, side,
+of decoded images on disk (as folders are trained on) and from tar shards; the counts take turns step by step in one
+process, since a machine's own rate changes in minutes, and memory is read in a process for each. `axes`: the same on shards over batch, side,
 width and number of views, one at a time. `start`: seconds to open so many image files, and shards, for the first time
-and again. Every measurement has a process of its own, whose memory is read; rounds take turns.
+and again.
 
 Samples are CIFAR-10 over and over. Shards and files are hard links to a few different ones, so the disk's own speed
 plays no part.
@@ -28,15 +29,25 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
+from swell.threads import bind_threads, free_cores
 
-from _common import Load, cifar10, claim, write_result
-from second_start import timed_open
-from swell.data.open import open_data
-from swell.data.source import Provenance, Source
-from swell.errors import InputError
-from swell.files import atomic_path
+bind_threads()
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from _common import Load, cifar10, claim, write_result  # noqa: E402
+from second_start import timed_open  # noqa: E402
+from swell.data.open import open_data  # noqa: E402
+from swell.data.source import Provenance, Source  # noqa: E402
+from swell.devices import pick_device  # noqa: E402
+from swell.errors import InputError  # noqa: E402
+from swell.files import atomic_path  # noqa: E402
+from swell.recipes import Recipe  # noqa: E402
+from swell.training.build import build, resolve  # noqa: E402
+from swell.training.step import Stepper  # noqa: E402
+from swell.views.plan import VIEWS  # noqa: E402
 
 KINDS = ("memory", "map", "shards")
 DIFFERENT, EACH = 10_000, 1000  # images in the shards that are not links, and in one of them
@@ -105,41 +116,42 @@ def make_files(folder: Path, count: int) -> Path:
 # ---- one measurement, in a process of its own ----------------------------------------------------------------
 
 
-def measure(task: dict[str, Any]) -> dict[str, Any]:
-    """Seconds of every step, and what memory the process and those that decode for it take."""
-    import torch
-
-    from swell.devices import pick_device
-    from swell.recipes import Recipe
-    from swell.training.build import build, resolve
-    from swell.views.plan import VIEWS
-
-    device = pick_device("auto")
+def stepping(task: dict[str, Any]) -> Stepper:
     source = opened(task)
     recipe = Recipe(
         steps=1000, batch_size=task["batch"], width=task["width"], view_count=task["views"], views=VIEWS["simclr"](), optimizer="sgd",
         learning_rate=0.01, method_options={"hidden": 256, "outputs": 64},
     )  # fmt: skip
+    device = pick_device("auto")
+    return build(resolve(recipe, source, device), source, None, device)
+
+
+def stepped(stepper: Stepper, t: int) -> float:
+    """Seconds of step t."""
     begun = time.perf_counter()
-    stepper = build(resolve(recipe, source, device), source, None, device)
-    built = time.perf_counter() - begun
-    stepper.measured(0, 0.0)
-    seconds, load = [], Load()
-    for t in range(1, WARM + task["steps"]):
-        begun = time.perf_counter()
-        loss, _, _ = stepper(t, t / 1000)
-        loss.item()  # a GPU has done the step only now
-        if t >= WARM:
-            seconds.append(time.perf_counter() - begun)
+    loss, _, _ = stepper(t, t / 1000)
+    loss.item()  # a GPU has done the step only now
+    return time.perf_counter() - begun
+
+
+def measure(tasks: list[dict[str, Any]]) -> dict[str, Any]:
+    """Seconds of every step of each task, a step of each in turn, and what memory the process and those that decode for
+    it take.
+    """
+    steppers = [stepping(task) for task in tasks]
+    for stepper in steppers:
+        stepper.measured(0, 0.0)
+    load = Load()
+    turns = [[stepped(stepper, t) for stepper in steppers] for t in range(1, WARM + tasks[0]["steps"])][WARM - 1 :]
     anonymous = own_memory()
-    stepper.close()
+    for stepper in steppers:
+        stepper.close()
     return {
-        "seconds": seconds,
-        "build_seconds": built,
+        "seconds": [list(seconds) for seconds in zip(*turns, strict=True)],
         "anonymous_mib": anonymous,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "worker_peak_mib": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
-        "gpu_peak_mib": torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else 0.0,
+        "gpu_peak_mib": torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else 0.0,
         **load.read(),
     }
 
@@ -162,17 +174,17 @@ def own_memory() -> float:
     return found / 1024
 
 
-def in_a_process(task: dict[str, Any]) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--task", json.dumps(task)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+def in_a_process(*tasks: dict[str, Any]) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--task", json.dumps(tasks)]
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=clean)
     if done.returncode:
-        raise SystemExit(f"{task}: {done.stderr[-2000:]}")
+        raise SystemExit(f"{tasks}: {done.stderr[-2000:]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    rate = task["batch"] / statistics.median(found["seconds"])
-    print(
-        f"  {task['kind']} {task['count']:,} {shown(task)}: {rate:,.0f} samples/s, {found['anonymous_mib']:,.0f} MiB",
-        flush=True,
-    )
+    for task, seconds in zip(tasks, found["seconds"], strict=True):
+        rate = task["batch"] / statistics.median(seconds)
+        told = f"{rate:,.0f} samples/s, {found['anonymous_mib']:,.0f} MiB in all"
+        print(f"  {task['kind']} {task['count']:,} {shown(task)}: {told}", flush=True)
     return found
 
 
@@ -184,23 +196,35 @@ def shown(task: dict[str, Any]) -> str:
 
 
 def over_n(folder: Path, args: argparse.Namespace, each: int) -> dict[str, Any]:
-    """Microseconds a sample by kind and count, and the ratio of the largest count to the smallest, by rounds."""
-    rows: dict[str, dict[int, list[dict[str, Any]]]] = {kind: {n: [] for n in args.counts} for kind in KINDS}
-    for _ in range(args.rounds):
-        for n in args.counts:
-            for kind in KINDS:
-                path = make_shards(folder, n, each) if kind == "shards" else make_map(folder, n)
-                task = {**USUAL, "kind": kind, "count": n, "path": str(path), "steps": args.steps}
-                rows[kind][n].append(in_a_process(task))
+    """Microseconds a sample by kind and count, and the ratio of the largest count to the smallest: the median over
+    turns, by rounds.
+    """
+    paths = {n: {"shards": make_shards(folder, n, each), "map": make_map(folder, n)} for n in args.counts}
+    tasks = {
+        kind: [
+            {**USUAL, "kind": kind, "count": n, "path": str(paths[n].get(kind, paths[n]["map"])), "steps": args.steps}
+            for n in args.counts
+        ]
+        for kind in KINDS
+    }
+    rounds = [{kind: in_a_process(*tasks[kind]) for kind in KINDS} for _ in range(args.rounds)]
     out: dict[str, Any] = {}
     for kind in KINDS:
-        each_n = {
-            n: [1e6 * statistics.median(row["seconds"]) / USUAL["batch"] for row in rows[kind][n]] for n in args.counts
+        each_n: dict[int, list[float]] = {n: [] for n in args.counts}
+        ratios = []
+        for found in (r[kind] for r in rounds):
+            for n, seconds in zip(args.counts, found["seconds"], strict=True):
+                each_n[n].append(1e6 * statistics.median(seconds) / USUAL["batch"])
+            pairs = zip(found["seconds"][-1], found["seconds"][0], strict=True)
+            ratios.append(statistics.median(last / first for last, first in pairs))
+        alone = {task["count"]: in_a_process({**task, "steps": 2}) for task in tasks[kind]}
+        out[kind] = {
+            "microseconds_a_sample": each_n,
+            "ratios": ratios,
+            "mib": {n: row["anonymous_mib"] for n, row in alone.items()},
+            "rows": [r[kind] for r in rounds],
+            "alone": alone,
         }
-        last, first = each_n[args.counts[-1]], each_n[args.counts[0]]
-        ratios = [a / b for a, b in zip(last, first, strict=True)]
-        memory = {n: statistics.mean(row["anonymous_mib"] for row in rows[kind][n]) for n in args.counts}
-        out[kind] = {"microseconds_a_sample": each_n, "ratios": ratios, "mib": memory, "rows": rows[kind]}
     return out
 
 
@@ -214,7 +238,7 @@ def over_axes(folder: Path, args: argparse.Namespace, each: int) -> dict[str, An
             if task["batch"] * 3 > n:
                 continue
             found = in_a_process(task)
-            micro = 1e6 * statistics.median(found["seconds"]) / task["batch"]
+            micro = 1e6 * statistics.median(found["seconds"][0]) / task["batch"]
             out[f"{axis} {value:g}"] = {"microseconds_a_sample": micro, **found}
     return out
 
@@ -249,6 +273,7 @@ def main() -> None:
     if args.task:
         print(json.dumps(measure(json.loads(args.task))))
         return
+    free_cores()  # or the measured would inherit this process's one core
     args.counts.sort()
     each = min(EACH, args.counts[0] // 10)
     if any(n % each for n in (*args.counts, args.files)):
