@@ -41,6 +41,7 @@ QUOTED = {
         "mixed-ae-overhead",
         "vit-step",
         "cells-time",
+        "rectified",
         "allocator",
         "views",
         "probe",
