@@ -110,7 +110,8 @@ def measured_block() -> str:
     """Of each part, the claims: what comes before the first colon is what was measured."""
     parts = []
     for title, names in QUOTED.items():
-        found = [(entry[0], entry[1]["claim"]) for name in names if (entry := newest(name)) and "claim" in entry[1]]
+        entries = [entry for name in names if (entry := newest(name)) and "claim" in entry[1]]
+        found = [(at, claim) for at, result in entries for claim in result.get("claims", [result["claim"]])]
         if found:
             parts.append("\n".join([f"## {title}", "", *(f"- {emphasised(claim)} (`{at}`)" for at, claim in found)]))
     return "\n\n".join(parts)

@@ -14,24 +14,21 @@ import json
 import mmap
 import os
 import subprocess
-import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from pathlib import Path
 from types import TracebackType
-from typing import IO
 
 import numpy as np
 import torch
 from torch import Tensor
 
-import swell
 from swell.data.decoding_worker import FAILED, PLACE, Slots
 from swell.data.packed import PackedImages
 from swell.errors import InputError
+from swell.processes import end, helper
 from swell.threads import all_cores
 
 __all__ = ["Ahead"]
@@ -142,30 +139,15 @@ class Ahead:
                 "paths": [str(path) for path in index.files],
                 "stats": index.stats.tolist(),
             }
-            where = str(Path(swell.__file__).parents[1])
-            known = os.pathsep.join(filter(None, [where, os.environ.get("PYTHONPATH", "")]))
             for _ in range(self.workers):
-                process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "swell.data.decoding_worker"],  # -P: nothing of the folder we are in
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    env={**os.environ, "PYTHONPATH": known},
-                    pass_fds=(number,),
-                    start_new_session=True,  # Ctrl-C is the parent's: it ends them when it is done
-                )
+                process = helper("swell.data.decoding_worker", pass_fds=(number,))
                 self._processes.append(process)
                 self._tell(process, json.dumps(told).encode() + b"\n")
         return self._slots
 
     def close(self) -> None:
         """End the processes."""
-        for process in self._processes:
-            process.kill()  # it holds nothing that matters
-        for process in self._processes:
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None and not pipe.closed:
-                    _closed(pipe)
+        end(self._processes)
         self._processes, self._slots = [], None
         self._coming.clear()
 
@@ -176,13 +158,6 @@ class Ahead:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _closed(pipe: IO[bytes]) -> None:
-    try:
-        pipe.close()
-    except BrokenPipeError:  # what was still to be told to a process that is gone
-        return
 
 
 @contextmanager

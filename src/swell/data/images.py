@@ -15,14 +15,16 @@ changes):
 from __future__ import annotations
 
 import errno
+import gc
 import hashlib
 import io
 import os
 import stat
 import struct
 import zlib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple, TypeVar
 
@@ -35,12 +37,16 @@ from swell.threads import all_cores, free_cores
 __all__ = [
     "DAMAGED",
     "DECODING",
+    "DIGEST",
     "SUFFIXES",
+    "TINY",
+    "Chunk",
     "Header",
     "ImageFile",
     "automatic_size",
     "decode",
     "decode_files",
+    "decode_part",
     "digests",
     "header_of",
     "in_order",
@@ -49,7 +55,9 @@ __all__ = [
     "read_header",
     "reason_of",
     "refuse_bomb",
+    "shifted",
     "square",
+    "uncollected",
 ]
 
 DECODING = 1
@@ -83,9 +91,10 @@ _ORIENT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+DIGEST = 16  # bytes
 _CHUNK = 16  # files a thread takes at a time: few, so that Ctrl-C is answered at once
 _PIXELS, _A_BYTE = 6000 * 6000, 32  # that any file may have, and that a larger one may for each of its bytes
-_TINY = 128 * 128  # pixels; below, Python's own work dominates and a second thread only gets in the way
+TINY = 128 * 128  # pixels; below, Python's own work dominates and a second thread only gets in the way
 
 T = TypeVar("T")
 
@@ -105,6 +114,19 @@ class Header(NamedTuple):
     grey: bool
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Of a million tuples, all kept, the collector would look at each a dozen times."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@uncollected()
 def list_images(root: Path) -> tuple[list[ImageFile], int]:
     """Image files at any depth under `root`, sorted by path, and how many other files there are.
 
@@ -142,11 +164,12 @@ def list_images(root: Path) -> tuple[list[ImageFile], int]:
                 path = f"{folder}/{name}" if folder else name
                 if _is_folder(entry):
                     (links if entry.is_symlink() else folders).append(path)
-                elif name[name.rfind(".") :].lower() in SUFFIXES and not _is_pipe_or_device(entry):
-                    found.append(_file(entry, path))
+                elif name[name.rfind(".") :].lower() in SUFFIXES and (file := _file(entry, path)):
+                    found.append(file)
                 else:
                     others += 1
-    return sorted(found), others
+    found.sort()
+    return found, others
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -156,19 +179,14 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _is_pipe_or_device(entry: os.DirEntry[str]) -> bool:
-    """What may never end, or never begin, when it is read."""
-    try:
-        return not stat.S_ISREG(entry.stat().st_mode)
-    except OSError:  # a broken link is told as one later
-        return False
-
-
-def _file(entry: os.DirEntry[str], path: str) -> ImageFile:
+def _file(entry: os.DirEntry[str], path: str) -> ImageFile | None:
+    """None for what is no file: a pipe or a device may never end, or never begin, when it is read."""
     try:
         s = entry.stat()
-    except OSError:
+    except OSError:  # a broken link is told as one later
         return ImageFile(path, -1, 0, 0)
+    if not stat.S_ISREG(s.st_mode):
+        return None
     return ImageFile(path, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
 
 
@@ -300,6 +318,26 @@ class Chunk(NamedTuple):
     lasting: bool  # whether the reasons hold as long as the files stay the same
 
 
+def decode_part(root: Path, files: Sequence[ImageFile], size: int, channels: int) -> Chunk:
+    """Decode some files; `bad` counts from the first of them."""
+    rows, hashes, bad, lasting = [], [], [], True
+    for i, file in enumerate(files):
+        content = b""
+        try:
+            content = content_of(root, file)
+            rows.append(decode(content, size, channels))
+        except DAMAGED as error:
+            bad.append((i, reason_of(error, file)))
+            lasting &= getattr(error, "errno", None) in _LASTING and not isinstance(error, MemoryError)
+        hashes.append(_digest(content))
+    return Chunk(rows, hashes, bad, lasting)
+
+
+def shifted(chunk: Chunk, first: int) -> Chunk:
+    """The same of a part that begins with file `first` of all."""
+    return chunk._replace(bad=[(first + i, reason) for i, reason in chunk.bad])
+
+
 def decode_files(
     root: Path,
     files: Sequence[ImageFile],
@@ -311,28 +349,22 @@ def decode_files(
     """Decode all files in order, on all cores unless `pixels` (of a typical file) says they are tiny."""
 
     def work(part: range) -> Chunk:
-        rows, hashes, bad, lasting = [], [], [], True
-        for i in part:
-            content = b""
-            try:
-                content = content_of(root, files[i])
-                rows.append(decode(content, size, channels))
-            except DAMAGED as error:
-                bad.append((i, reason_of(error, files[i])))
-                lasting &= getattr(error, "errno", None) in _LASTING and not isinstance(error, MemoryError)
-            hashes.append(hashlib.blake2b(content, digest_size=16).digest())
-        return Chunk(rows, hashes, bad, lasting)
+        return shifted(decode_part(root, files[part.start : part.stop], size, channels), part.start)
 
-    return in_order(work, len(files), 1 if pixels < _TINY and workers is None else workers)
+    return in_order(work, len(files), 1 if pixels < TINY and workers is None else workers)
 
 
 def digests(root: Path, files: Sequence[ImageFile], workers: int | None) -> Generator[list[bytes], None, None]:
     """The content hash of every file, in order, a few at a time; an unreadable file counts as empty."""
 
     def work(part: range) -> list[bytes]:
-        return [hashlib.blake2b(_content_or_nothing(root, files[i]), digest_size=16).digest() for i in part]
+        return [_digest(_content_or_nothing(root, files[i])) for i in part]
 
     return in_order(work, len(files), workers)
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=DIGEST).digest()
 
 
 def _content_or_nothing(root: Path, file: ImageFile) -> bytes:
@@ -342,9 +374,9 @@ def _content_or_nothing(root: Path, file: ImageFile) -> bytes:
         return b""
 
 
-def in_order(work: Callable[[range], T], n: int, workers: int | None) -> Generator[T, None, None]:
-    """`work` on 0..n-1 in short ranges, results in order. Pillow and hashlib release the interpreter lock."""
-    parts = [range(i, min(i + _CHUNK, n)) for i in range(0, n, _CHUNK)]
+def in_order(work: Callable[[range], T], n: int, workers: int | None, each: int = _CHUNK) -> Generator[T, None, None]:
+    """`work` on 0..n-1 in ranges of `each`, results in order. Pillow and hashlib release the interpreter lock."""
+    parts = [range(i, min(i + each, n)) for i in range(0, n, each)]
     if workers is None:
         workers = len(all_cores())
     if workers <= 1:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -19,8 +19,10 @@ from swell.console import Progress, warn
 from swell.data.arrays import as_numpy, from_array, open_npy, open_npz, resized
 from swell.data.builtin import open_builtin
 from swell.data.cache import Decoded, DecodedCache, cache_folder
+from swell.data.folder_helpers import helping, look_at
 from swell.data.gen import is_gen, open_gen
 from swell.data.images import (
+    TINY,
     Chunk,
     Header,
     ImageFile,
@@ -28,7 +30,6 @@ from swell.data.images import (
     decode_files,
     digests,
     list_images,
-    read_header,
 )
 from swell.data.shards import find_shards
 from swell.data.source import Provenance, Source
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = ["open_data"]
 
+T = TypeVar("T")
 _OPENS = (
     "a folder of images, tar shards (x-{000..099}.tar), .npz, .npy, .h5ad, .csv, .parquet, builtin:NAME, a folder made "
     "by swell generate or by save_to_disk, an array, a tensor, an AnnData, a pandas frame or a sparse matrix"
@@ -298,24 +300,29 @@ def _decode(
     bad: list[tuple[int, str]] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's remarks on odd but readable files
-        with Progress("looking at images", len(files), "images", quiet=quiet) as bar:
-            for i, file in enumerate(files):
-                header = read_header(root, file)
-                if isinstance(header, str):
-                    bad.append((i, header))
-                else:
-                    headers.append(header)
-                if i % 1000 == 0:
-                    bar.update(i)
-        check_bad(root, files, bad, max_bad)
-        side = size or automatic_size(headers)
-        channels = 1 if all(h.grey for h in headers) else 3
-        pixels = int(np.median([h.width * h.height for h in headers]))
-        with (
-            Progress("decoding images", len(files), "images", quiet=quiet) as bar,
-            closing(decode_files(root, files, side, channels, pixels, workers)) as chunks,
-        ):
-            return kept.collect(_with_bar(chunks, bar), (channels, side, side))
+        with helping(len(files), workers) as helpers:
+            with (
+                Progress("looking at images", len(files), "images", quiet=quiet) as bar,
+                closing(look_at(root, files, helpers)) as parts,
+            ):
+                for i, header in enumerate(_counted(parts, bar)):
+                    if isinstance(header, str):
+                        bad.append((i, header))
+                    else:
+                        headers.append(header)
+            check_bad(root, files, bad, max_bad)
+            side = size or automatic_size(headers)
+            channels = 1 if all(h.grey for h in headers) else 3
+            pixels = int(np.median([h.width * h.height for h in headers]))
+            if helpers is not None and pixels < TINY:
+                decoding = helpers.decode(root, files, side, channels)
+            else:
+                decoding = decode_files(root, files, side, channels, pixels, workers)
+            with (
+                Progress("decoding images", len(files), "images", quiet=quiet) as bar,
+                closing(decoding) as chunks,
+            ):
+                return kept.collect(_with_bar(chunks, bar), (channels, side, side))
 
 
 def _with_bar(chunks: Iterator[Chunk], bar: Progress) -> Iterator[Chunk]:
@@ -326,7 +333,7 @@ def _with_bar(chunks: Iterator[Chunk], bar: Progress) -> Iterator[Chunk]:
         bar.update(done)
 
 
-def _counted(parts: Iterator[list[bytes]], bar: Progress) -> Iterator[bytes]:
+def _counted(parts: Iterator[list[T]], bar: Progress) -> Iterator[T]:
     done = 0
     for part in parts:
         yield from part
