@@ -15,6 +15,8 @@ from PIL import Image
 
 from swell.data import open_data
 from swell.data.images import Header, automatic_size, decode, list_images, read_header, square
+from swell.data.images import header_of as pillows
+from swell.data.png_header import png_header
 from swell.errors import InputError
 
 RNG = np.random.RandomState(7)
@@ -268,6 +270,21 @@ def test_reasons_for_unreadable_files(tmp_path: Path) -> None:
     bomb = png(40000, 40000, bits=8, colour=0, pixels=zlib.compress(b"\0" * 1000))
     assert "too many pixels" in str(header_of(tmp_path, "d.png", bomb))
     assert header_of(tmp_path, "e.bmp", encoded(Image.fromarray(RGB), "PNG")) == Header(8, 8, False)  # by content
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_the_first_bytes_of_a_png_say_what_pillow_says(tmp_path: Path, mode: str) -> None:
+    content = encoded(Image.fromarray(SIXTEEN) if mode == "I;16" else Image.fromarray(RGB).convert(mode), "PNG")
+    (tmp_path / "a.png").write_bytes(content)
+    (file,) = list_images(tmp_path)[0]
+    quick, whole = png_header(str(tmp_path / "a.png")), pillows(str(tmp_path / "a.png"), file)
+    assert quick == (None if mode == "P" else whole)
+    for cut in (0, 20, 32):
+        (tmp_path / "a.png").write_bytes(content[:cut])
+        assert png_header(str(tmp_path / "a.png")) is None
+    for place in (16, 20, 24, 25, 29):  # width, height, depth, colour, checksum
+        (tmp_path / "a.png").write_bytes(content[:place] + bytes([content[place] ^ 9]) + content[place + 1 :])
+        assert png_header(str(tmp_path / "a.png")) is None
 
 
 def test_no_damage_crashes_the_decoder(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from typing import IO, NamedTuple, TypeVar
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from swell.data.png_header import png_header
 from swell.errors import InputError
 from swell.threads import all_cores, free_cores
 
@@ -197,7 +198,12 @@ def content_of(root: Path, file: ImageFile) -> bytes:
 
 def read_header(root: Path, file: ImageFile) -> Header | str:
     """Size and colour of one file, or why it cannot be an image. Pixels are read for palette images only."""
-    return header_of(os.path.join(root, file.path), file)
+    path = os.path.join(root, file.path)
+    if found := png_header(path):
+        width, height, grey = found
+        if width * height <= min(_PIXELS, _A_BYTE * file.n_bytes):
+            return Header(width, height, grey)
+    return header_of(path, file)
 
 
 def header_of(opened: str | IO[bytes], file: ImageFile) -> Header | str:
