@@ -24,8 +24,9 @@ import pytest
 import swell
 import swell.data.arrow_images
 from swell.data.cells import read, write_h5ad
+from swell.data.folder_listing import ImageFile
 from swell.data.gen import open_gen, write_gen
-from swell.data.images import DAMAGED, ImageFile, decode, header_of
+from swell.data.images import DAMAGED, decode, header_of
 from swell.data.masks import open_masks
 from swell.data.source import Provenance
 from swell.errors import InputError

@@ -88,7 +88,8 @@ def _file(name: str) -> Callable[[bytes, Path], None]:
 
 
 def image(content: bytes, box: Path) -> None:
-    from swell.data.images import DAMAGED, ImageFile, decode, header_of, reason_of
+    from swell.data.folder_listing import ImageFile
+    from swell.data.images import DAMAGED, decode, header_of, reason_of
 
     file = ImageFile("a.png", len(content), 0, 0)
     header_of(io.BytesIO(content), file)

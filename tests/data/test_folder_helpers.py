@@ -16,7 +16,8 @@ from PIL import Image
 from swell.data import folder_helpers, open_data
 from swell.data.cache import DecodedCache
 from swell.data.folder_helpers import Helpers, helping, look_at
-from swell.data.images import TINY, decode_files, list_images
+from swell.data.folder_listing import list_images
+from swell.data.images import TINY, decode_files
 from swell.errors import InputError
 
 NAMES = ["a.png", "zwei/ü ñ.png", 'line\nbreak "quoted".png', os.fsdecode(b"odd-\xff.png")]

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from swell.data import open_data
-from swell.data.images import Header, automatic_size, decode, list_images, read_header, square
+from swell.data.folder_listing import list_images
+from swell.data.images import Header, automatic_size, decode, read_header, square
 from swell.data.images import header_of as pillows
 from swell.data.png_header import png_header
 from swell.errors import InputError

@@ -21,7 +21,7 @@ import shutil
 import struct
 import tempfile
 import tokenize
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -29,7 +29,8 @@ from typing import NamedTuple
 import numpy as np
 
 from swell.console import warn
-from swell.data.images import DECODING, Chunk, ImageFile, uncollected
+from swell.data.folder_listing import Listing
+from swell.data.images import DECODING, Chunk
 from swell.data.source import Provenance, Source
 from swell.errors import InputError
 from swell.files import atomic_path, read_json, write_json
@@ -84,17 +85,15 @@ class DecodedCache:
         self,
         where: Path,
         root: Path,
-        files: Sequence[ImageFile],
+        files: Listing,
         size: int | None,
         listed_at: int,
         quiet: bool = False,
     ) -> None:
         self.where, self.files, self.quiet = where, files, quiet
         start = f"{_VERSION} {DECODING} {size}"
-        with uncollected():
-            paths, *columns = zip(*files, strict=True)  # of a million files much sooner than file by file
-        numbers = np.ascontiguousarray(np.array(columns, "<i8").T)  # [N, 3] bytes, mtime, ctime
-        self.names = _hash(start, *paths, numbers[:, 0].tobytes().hex())
+        numbers = files.numbers.astype("<i8")
+        self.names = _hash(start, *files.paths, numbers[:, 0].tobytes().hex())
         self.listing = _hash(self.names, numbers.tobytes().hex())
         self.folder = _hash(start, os.path.realpath(root))
         self.settled = settled(numbers[:, 2], listed_at)
@@ -130,21 +129,22 @@ class DecodedCache:
         bad: list[tuple[int, str]] = []
         lasting = True
 
-        def rows() -> Iterator[np.ndarray]:
+        def blocks() -> Iterator[np.ndarray]:
             nonlocal lasting
             for chunk in chunks:
                 digests.extend(chunk.digests)
                 bad.extend(chunk.bad)
                 lasting &= chunk.lasting
-                yield from chunk.rows
+                if len(chunk.rows):
+                    yield np.asarray(chunk.rows)
 
         most = len(self.files)
         if not self._writable(_HEADER + most * int(np.prod(shape))):
-            return Decoded(_in_memory(rows(), most, shape), bad, "")
+            return Decoded(_in_memory(blocks(), most, shape), bad, "")
         path = self.where / f"{self.names}-{self.listing}.json"
         blob = path.with_suffix(".npy")
         with atomic_path(blob) as temporary:
-            _write_npy(temporary, rows(), shape)
+            _write_npy(temporary, blocks(), shape)
         if len(bad) == most:
             blob.unlink()
             return Decoded(np.empty((0, *shape), np.uint8), bad, "")
@@ -258,23 +258,23 @@ def _mapped(blob: Path) -> np.ndarray:
     return np.load(blob, mmap_mode="r", allow_pickle=False).view(np.ndarray)
 
 
-def _in_memory(rows: Iterator[np.ndarray], most: int, shape: tuple[int, int, int]) -> np.ndarray:
+def _in_memory(blocks: Iterator[np.ndarray], most: int, shape: tuple[int, int, int]) -> np.ndarray:
     samples = np.empty((most, *shape), np.uint8)
     n = 0
-    for row in rows:
-        samples[n] = row
-        n += 1
+    for block in blocks:
+        samples[n : n + len(block)] = block
+        n += len(block)
     return samples[:n]
 
 
-def _write_npy(path: Path, rows: Iterator[np.ndarray], shape: tuple[int, int, int]) -> None:
-    """A .npy file of uint8 [N, C, S, S], row by row; N is known, and the header written, at the end."""
+def _write_npy(path: Path, blocks: Iterator[np.ndarray], shape: tuple[int, int, int]) -> None:
+    """A .npy file of uint8 [N, C, S, S], some rows at a time; N is known, and the header written, at the end."""
     n = 0
     with path.open("wb") as file:
         file.seek(_HEADER)
-        for row in rows:
-            file.write(row.tobytes())
-            n += 1
+        for block in blocks:
+            file.write(np.ascontiguousarray(block).data)
+            n += len(block)
         file.seek(0)
         text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {(n, *shape)}, }}"
         text = text.ljust(_HEADER - 11) + "\n"

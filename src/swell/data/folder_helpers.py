@@ -20,7 +20,8 @@ from typing import IO
 
 import numpy as np
 
-from swell.data.images import DIGEST, Chunk, Header, ImageFile, decode_part, in_order, read_header, shifted
+from swell.data.folder_listing import ImageFile
+from swell.data.images import DIGEST, Chunk, Header, decode_part, in_order, read_header, shifted
 from swell.errors import InputError
 from swell.processes import end, helper
 from swell.threads import all_cores
@@ -113,7 +114,7 @@ def look_at(
 
 
 def question(root: Path, files: Sequence[ImageFile], square: tuple[int, int] | None) -> bytes:
-    return json.dumps({"root": str(root), "files": files, "square": square}).encode() + b"\n"
+    return json.dumps({"root": str(root), "files": list(files), "square": square}).encode() + b"\n"
 
 
 def answer(line: bytes) -> bytes:
@@ -141,7 +142,7 @@ def chunk_in(pipe: IO[bytes], square: tuple[int, int]) -> Chunk:
     digests = bytes.fromhex(head["digests"])
     each = [digests[i : i + DIGEST] for i in range(0, len(digests), DIGEST)]
     bad = [(i, reason) for i, reason in head["bad"]]
-    return Chunk(list(np.frombuffer(pixels, np.uint8).reshape(shape)), each, bad, head["lasting"])
+    return Chunk(np.frombuffer(pixels, np.uint8).reshape(shape), each, bad, head["lasting"])
 
 
 def _line(pipe: IO[bytes]) -> bytes:

@@ -15,35 +15,30 @@ changes):
 from __future__ import annotations
 
 import errno
-import gc
 import hashlib
 import io
 import os
-import stat
 import struct
 import zlib
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from swell.data.folder_listing import ImageFile
 from swell.data.png_header import png_header
-from swell.errors import InputError
 from swell.threads import all_cores, free_cores
 
 __all__ = [
     "DAMAGED",
     "DECODING",
     "DIGEST",
-    "SUFFIXES",
     "TINY",
     "Chunk",
     "Header",
-    "ImageFile",
     "automatic_size",
     "decode",
     "decode_files",
@@ -52,17 +47,14 @@ __all__ = [
     "header_of",
     "in_order",
     "is_grey",
-    "list_images",
     "read_header",
     "reason_of",
     "refuse_bomb",
     "shifted",
     "square",
-    "uncollected",
 ]
 
 DECODING = 1
-SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff"}
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF")  # nothing else is tried, whatever a file's name says
 # What Pillow's readers are known to raise on damaged files.
 DAMAGED = (
@@ -100,100 +92,15 @@ TINY = 128 * 128  # pixels; below, Python's own work dominates and a second thre
 T = TypeVar("T")
 
 
-class ImageFile(NamedTuple):
-    """One line of a folder's listing. `path` is relative with forward slashes; a broken link has -1 bytes."""
-
-    path: str
-    n_bytes: int
-    mtime_ns: int
-    ctime_ns: int
-
-
 class Header(NamedTuple):
     width: int
     height: int
     grey: bool
 
 
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Of a million tuples, all kept, the collector would look at each a dozen times."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
-@uncollected()
-def list_images(root: Path) -> tuple[list[ImageFile], int]:
-    """Image files at any depth under `root`, sorted by path, and how many other files there are.
-
-    Hidden files and folders are left out. Links to folders are followed, but each folder is read once: under
-    its own name if it lies inside `root`, else under the first link to it. So loops end.
-
-    Raises:
-        InputError: the folder cannot be read.
-    """
-    found: list[ImageFile] = []
-    others = 0
-    seen: set[tuple[int, int]] = set()
-    links = [""]
-    while links:
-        links.sort(reverse=True)
-        folders = [links.pop()]
-        while folders:
-            folder = folders.pop()
-            try:
-                here = os.stat(os.path.join(root, folder))
-                if (here.st_dev, here.st_ino) in seen:
-                    continue
-                seen.add((here.st_dev, here.st_ino))
-                entries = list(os.scandir(os.path.join(root, folder)))
-            except OSError as error:
-                raise InputError(
-                    f"cannot read {Path(root, folder)} ({os.strerror(error.errno or 0).lower()})",
-                    "a folder you may read",
-                    "mend its permissions or move it away",
-                ) from None
-            for entry in entries:
-                name = entry.name
-                if name.startswith("."):
-                    continue
-                path = f"{folder}/{name}" if folder else name
-                if _is_folder(entry):
-                    (links if entry.is_symlink() else folders).append(path)
-                elif name[name.rfind(".") :].lower() in SUFFIXES and (file := _file(entry, path)):
-                    found.append(file)
-                else:
-                    others += 1
-    found.sort()
-    return found, others
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
-
-
-def _file(entry: os.DirEntry[str], path: str) -> ImageFile | None:
-    """None for what is no file: a pipe or a device may never end, or never begin, when it is read."""
-    try:
-        s = entry.stat()
-    except OSError:  # a broken link is told as one later
-        return ImageFile(path, -1, 0, 0)
-    if not stat.S_ISREG(s.st_mode):
-        return None
-    return ImageFile(path, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
-
-
 def content_of(root: Path, file: ImageFile) -> bytes:
-    with open(os.path.join(root, file.path), "rb") as opened:
-        return opened.read()
+    with open(os.path.join(root, file.path), "rb", buffering=0) as opened:
+        return opened.readall()
 
 
 def read_header(root: Path, file: ImageFile) -> Header | str:
@@ -272,11 +179,14 @@ def decode(content: bytes, size: int, channels: int) -> np.ndarray:
         turn = _ORIENT.get(_orientation(image))
         plain = _eight_bit(image, "L" if channels == 1 else "RGB")
         upright = plain if turn is None else plain.transpose(turn)
-        pixels = np.asarray(square(upright, size))  # [S, S] or [S, S, 3]
-    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+        content = square(upright, size).tobytes()  # sooner than by the array interface
+    pixels = np.frombuffer(content, np.uint8).reshape(size, size, channels)
+    return pixels.transpose(2, 0, 1)
 
 
 def _orientation(image: Image.Image) -> int:
+    if image.format == "PNG" and not image.info:
+        return 1  # the chunks that could tell another would be there
     try:
         return int(image.getexif().get(0x0112, 1))
     except DAMAGED:
@@ -318,7 +228,7 @@ def square(image: Image.Image, size: int, resample: Image.Resampling = Image.Res
 class Chunk(NamedTuple):
     """What one thread made of a few files."""
 
-    rows: list[np.ndarray]  # uint8 [C, S, S] of each readable file
+    rows: list[np.ndarray] | np.ndarray  # uint8 [C, S, S] of each readable file
     digests: list[bytes]  # of every file
     bad: list[tuple[int, str]]  # (index of the file, reason)
     lasting: bool  # whether the reasons hold as long as the files stay the same

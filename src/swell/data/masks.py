@@ -20,7 +20,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from swell.console import Progress
-from swell.data.images import DAMAGED, ImageFile, content_of, decode, list_images, refuse_bomb, square
+from swell.data.folder_listing import ImageFile, list_images
+from swell.data.images import DAMAGED, content_of, decode, refuse_bomb, square
 from swell.data.mosaics import IGNORE
 from swell.errors import InputError
 

@@ -20,16 +20,15 @@ from swell.data.arrays import as_numpy, from_array, open_npy, open_npz, resized
 from swell.data.builtin import open_builtin
 from swell.data.cache import Decoded, DecodedCache, cache_folder
 from swell.data.folder_helpers import helping, look_at
+from swell.data.folder_listing import ImageFile, Listing, list_images
 from swell.data.gen import is_gen, open_gen
 from swell.data.images import (
     TINY,
     Chunk,
     Header,
-    ImageFile,
     automatic_size,
     decode_files,
     digests,
-    list_images,
 )
 from swell.data.shards import find_shards
 from swell.data.source import Provenance, Source
@@ -267,14 +266,14 @@ def _open_folder(
         warn(f"{len(skipped):,} of {len(files):,} files left out, the first {skipped[0]}")
     source = Source(decoded.samples, Provenance("real", str(root)), skipped=skipped)
     if labels:
-        codes, classes = _folder_labels(root, [f.path for i, f in enumerate(files) if i not in bad])
+        codes, classes = _folder_labels(root, [path for i, path in enumerate(files.paths) if i not in bad])
         source = replace(source, labels=codes, classes=classes)
     if decoded.fingerprint:
         object.__setattr__(source, "_fingerprint", decoded.fingerprint)
     return source
 
 
-def listing(root: Path) -> list[ImageFile]:
+def listing(root: Path) -> Listing:
     """The image files of a folder, sorted. Raises InputError where there is none."""
     files, others = list_images(root)
     if not files:
@@ -288,7 +287,7 @@ def listing(root: Path) -> list[ImageFile]:
 
 def _decode(
     root: Path,
-    files: list[ImageFile],
+    files: Listing,
     size: int | None,
     max_bad: float,
     kept: DecodedCache,

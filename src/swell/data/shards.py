@@ -24,7 +24,7 @@ import numpy as np
 from swell.console import Progress, warn
 from swell.data.arrays import UNREADABLE
 from swell.data.cache import settled
-from swell.data.images import SUFFIXES, ImageFile
+from swell.data.folder_listing import SUFFIXES, ImageFile
 from swell.data.tars import walk
 from swell.errors import InputError
 from swell.files import atomic_path, read_json

@@ -25,8 +25,9 @@ from swell.console import warn
 from swell.data.arrays import as_bytes, channels_first, mapped, resized, unit_range, vectors
 from swell.data.cache import DecodedCache, cache_folder
 from swell.data.cells_in_parts import open_rows, parts_of
+from swell.data.folder_listing import ImageFile, Listing
 from swell.data.gen import gen_shards, is_gen
-from swell.data.images import ImageFile, decode_files, read_header
+from swell.data.images import decode_files, read_header
 from swell.data.open import check_bad, listing, told
 from swell.data.shards import find_shards
 from swell.data.source import Provenance, Source
@@ -308,17 +309,17 @@ def _of_folder(root: Path, shape: tuple[int, ...], max_bad: float, share: Share)
 
 
 def _of_blob(
-    blob: Path, shape: tuple[int, ...], files: list[ImageFile], left_out: set[int], rows: int, share: Share
+    blob: Path, shape: tuple[int, ...], files: Listing, left_out: set[int], rows: int, share: Share
 ) -> Iterator[Part]:
     places = np.array([i for i in range(len(files)) if i not in left_out], np.int64)
     for start in starts(len(places), rows, share):
         ids = places[start : start + rows]
         block = np.array(mapped(blob)[start : start + len(ids)])
-        yield Part(_fitting(block, shape, str(blob)), ids, [files[i].path for i in ids])
+        yield Part(_fitting(block, shape, str(blob)), ids, [files.paths[i] for i in ids])
 
 
 def _decoded(
-    root: Path, files: list[ImageFile], shape: tuple[int, ...], max_bad: float, rows: int, share: Share
+    root: Path, files: Listing, shape: tuple[int, ...], max_bad: float, rows: int, share: Share
 ) -> Iterator[Part]:
     """Windows of files decoded on all cores; a window of readable ones is filled up to `rows` from the next, but not in
     a share.
