@@ -48,7 +48,7 @@ def no_decoding(monkeypatch: pytest.MonkeyPatch):
         def wire(*_: object) -> None:
             raise AssertionError("decoded again")
 
-        monkeypatch.setattr("swell.data.open.decode_files", wire)
+        monkeypatch.setattr("swell.data.decoded_folder.decode_files", wire)
 
     return arm
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -125,6 +126,7 @@ def answer(line: bytes) -> bytes:
     chunk = decode_part(root, files, *told["square"])
     digests = b"".join(chunk.digests).hex()
     head = {"rows": len(chunk.rows), "digests": digests, "bad": chunk.bad, "lasting": chunk.lasting}
+    head["headers"] = list(chunk.headers.items())
     return b"".join([json.dumps(head).encode() + b"\n", *(row.tobytes() for row in chunk.rows)])
 
 
@@ -142,7 +144,8 @@ def chunk_in(pipe: IO[bytes], square: tuple[int, int]) -> Chunk:
     digests = bytes.fromhex(head["digests"])
     each = [digests[i : i + DIGEST] for i in range(0, len(digests), DIGEST)]
     bad = [(i, reason) for i, reason in head["bad"]]
-    return Chunk(np.frombuffer(pixels, np.uint8).reshape(shape), each, bad, head["lasting"])
+    headers = Counter({Header(*header): count for header, count in head["headers"]})
+    return Chunk(np.frombuffer(pixels, np.uint8).reshape(shape), each, bad, head["lasting"], headers)
 
 
 def _line(pipe: IO[bytes]) -> bytes:

@@ -14,7 +14,7 @@ import numpy as np
 
 from swell.errors import InputError
 
-__all__ = ["SUFFIXES", "ImageFile", "Listing", "list_images"]
+__all__ = ["SUFFIXES", "ImageFile", "Listing", "check_bad", "list_images", "listing", "told"]
 
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff"}
 
@@ -128,3 +128,31 @@ def _numbers(entry: os.DirEntry[str]) -> tuple[int, int, int] | None:
     except OSError:  # a broken link is told as one later
         return -1, 0, 0
     return (s.st_size, s.st_mtime_ns, s.st_ctime_ns) if stat.S_ISREG(s.st_mode) else None
+
+
+def listing(root: Path) -> Listing:
+    """The image files of a folder, sorted. Raises InputError where there is none."""
+    files, others = list_images(root)
+    if not files:
+        raise InputError(
+            f"{root} holds no images ({others:,} other files)",
+            "JPEG, PNG, WebP, BMP or TIFF files",
+            "check the folder",
+        )
+    return files
+
+
+def check_bad(root: Path, files: Sequence[ImageFile], bad: list[tuple[int, str]], max_bad: float) -> None:
+    """Raises InputError where more than the share `max_bad` of all files is unreadable, or every file."""
+    if len(bad) > max_bad * len(files) or len(bad) == len(files):
+        first = "; ".join(told(files[i], reason) for i, reason in bad[:3])
+        raise InputError(
+            f"{root}: {len(bad):,} of {len(files):,} images are unreadable ({first})",
+            f"at most {max_bad:.1%} of them",
+            "mend or remove them, or allow a larger share",
+        )
+
+
+def told(file: ImageFile, reason: str) -> str:
+    """`path: reason`, printable whatever bytes the path holds."""
+    return f"{file.path}: {reason}".encode("utf-8", "backslashreplace").decode("utf-8")

@@ -20,7 +20,8 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Callable, Generator, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, NamedTuple, TypeVar
@@ -116,10 +117,14 @@ def read_header(root: Path, file: ImageFile) -> Header | str:
 def header_of(opened: str | IO[bytes], file: ImageFile) -> Header | str:
     try:
         with Image.open(opened, formats=_FORMATS) as image:
-            refuse_bomb(image, file.n_bytes)
-            return Header(image.width, image.height, is_grey(image))
+            return _header(image, file.n_bytes)
     except DAMAGED as error:
         return reason_of(error, file)
+
+
+def _header(image: Image.Image, n_bytes: int) -> Header:
+    refuse_bomb(image, n_bytes)
+    return Header(image.width, image.height, is_grey(image))
 
 
 def refuse_bomb(image: Image.Image, n_bytes: int) -> None:
@@ -153,17 +158,20 @@ def reason_of(error: BaseException, file: ImageFile) -> str:
     return reason.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def automatic_size(headers: Sequence[Header]) -> int:
-    """The side images get when none is asked for.
+def automatic_size(headers: Iterable[Header]) -> int:
+    """The side images get when none is asked for; a Counter stands for as many headers as it says.
 
     The common side if all are squares of one size up to 96; else the (lower) median of the shorter sides,
     rounded down to a multiple of 8, and 96 at most.
     """
-    first = headers[0]
-    if first.width == first.height <= 96 and all(h.width == h.height == first.width for h in headers):
-        return first.width
-    sides = sorted(min(h.width, h.height) for h in headers)
-    median = sides[(len(sides) - 1) // 2]
+    counts = Counter(headers)
+    w, h, _ = first = next(iter(counts))
+    if w == h <= 96 and all(header[:2] == first[:2] for header in counts):
+        return w
+    sides: Counter[int] = Counter()
+    for header, count in counts.items():
+        sides[min(header.width, header.height)] += count
+    median = sorted(sides.elements())[(counts.total() - 1) // 2]
     return min(96, median // 8 * 8) if median >= 8 else median
 
 
@@ -174,14 +182,18 @@ def decode(content: bytes, size: int, channels: int) -> np.ndarray:
     """
     with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
         refuse_bomb(image, len(content))
-        image.draft("", (2 * size, 2 * size))  # JPEG decodes at 1/2, 1/4, 1/8 while twice the side is left
-        image.load()
-        turn = _ORIENT.get(_orientation(image))
-        plain = _eight_bit(image, "L" if channels == 1 else "RGB")
-        upright = plain if turn is None else plain.transpose(turn)
-        content = square(upright, size).tobytes()  # sooner than by the array interface
-    pixels = np.frombuffer(content, np.uint8).reshape(size, size, channels)
-    return pixels.transpose(2, 0, 1)
+        return _pixels(image, size, channels)
+
+
+def _pixels(image: Image.Image, size: int, channels: int) -> np.ndarray:
+    """uint8 [channels, size, size] of an image that was opened, but not loaded."""
+    image.draft("", (2 * size, 2 * size))  # JPEG decodes at 1/2, 1/4, 1/8 while twice the side is left
+    image.load()
+    turn = _ORIENT.get(_orientation(image))
+    plain = _eight_bit(image, "L" if channels == 1 else "RGB")
+    upright = plain if turn is None else plain.transpose(turn)
+    content = square(upright, size).tobytes()  # sooner than by the array interface
+    return np.frombuffer(content, np.uint8).reshape(size, size, channels).transpose(2, 0, 1)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -232,21 +244,25 @@ class Chunk(NamedTuple):
     digests: list[bytes]  # of every file
     bad: list[tuple[int, str]]  # (index of the file, reason)
     lasting: bool  # whether the reasons hold as long as the files stay the same
+    headers: Counter[Header]  # how many files have which
 
 
 def decode_part(root: Path, files: Sequence[ImageFile], size: int, channels: int) -> Chunk:
     """Decode some files; `bad` counts from the first of them."""
     rows, hashes, bad, lasting = [], [], [], True
+    headers: Counter[Header] = Counter()
     for i, file in enumerate(files):
         content = b""
         try:
             content = content_of(root, file)
-            rows.append(decode(content, size, channels))
+            with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+                headers[_header(image, len(content))] += 1
+                rows.append(_pixels(image, size, channels))
         except DAMAGED as error:
             bad.append((i, reason_of(error, file)))
             lasting &= getattr(error, "errno", None) in _LASTING and not isinstance(error, MemoryError)
         hashes.append(_digest(content))
-    return Chunk(rows, hashes, bad, lasting)
+    return Chunk(rows, hashes, bad, lasting, headers)
 
 
 def shifted(chunk: Chunk, first: int) -> Chunk:

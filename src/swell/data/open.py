@@ -6,8 +6,6 @@ import os
 import re
 import sys
 import time
-import warnings
-from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -18,18 +16,11 @@ import numpy as np
 from swell.console import Progress, warn
 from swell.data.arrays import as_numpy, from_array, open_npy, open_npz, resized
 from swell.data.builtin import open_builtin
-from swell.data.cache import Decoded, DecodedCache, cache_folder
-from swell.data.folder_helpers import helping, look_at
-from swell.data.folder_listing import ImageFile, Listing, list_images
+from swell.data.cache import DecodedCache, cache_folder
+from swell.data.decoded_folder import counted, decode_folder
+from swell.data.folder_listing import check_bad, listing, told
 from swell.data.gen import is_gen, open_gen
-from swell.data.images import (
-    TINY,
-    Chunk,
-    Header,
-    automatic_size,
-    decode_files,
-    digests,
-)
+from swell.data.images import digests
 from swell.data.shards import find_shards
 from swell.data.source import Provenance, Source
 from swell.errors import InputError
@@ -256,9 +247,9 @@ def _open_folder(
             Progress("comparing with the cache", len(files), "images", quiet=quiet) as bar,
             closing(digests(root, files, workers)) as parts,
         ):
-            decoded = kept.find_content(_counted(parts, bar))
+            decoded = kept.find_content(counted(parts, bar))
     if decoded is None:
-        decoded = _decode(root, files, size, max_bad, kept, workers, quiet)
+        decoded = decode_folder(root, files, size, max_bad, kept, workers, quiet)
     check_bad(root, files, decoded.bad, max_bad)
     bad = {i for i, _ in decoded.bad}
     skipped = tuple(told(files[i], reason) for i, reason in decoded.bad)
@@ -271,89 +262,6 @@ def _open_folder(
     if decoded.fingerprint:
         object.__setattr__(source, "_fingerprint", decoded.fingerprint)
     return source
-
-
-def listing(root: Path) -> Listing:
-    """The image files of a folder, sorted. Raises InputError where there is none."""
-    files, others = list_images(root)
-    if not files:
-        raise InputError(
-            f"{root} holds no images ({others:,} other files)",
-            "JPEG, PNG, WebP, BMP or TIFF files",
-            "check the folder",
-        )
-    return files
-
-
-def _decode(
-    root: Path,
-    files: Listing,
-    size: int | None,
-    max_bad: float,
-    kept: DecodedCache,
-    workers: int | None,
-    quiet: bool,
-) -> Decoded:
-    """Look at all headers for size and colour, then decode."""
-    headers: list[Header] = []
-    bad: list[tuple[int, str]] = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's remarks on odd but readable files
-        with helping(len(files), workers) as helpers:
-            with (
-                Progress("looking at images", len(files), "images", quiet=quiet) as bar,
-                closing(look_at(root, files, helpers)) as parts,
-            ):
-                for i, header in enumerate(_counted(parts, bar)):
-                    if isinstance(header, str):
-                        bad.append((i, header))
-                    else:
-                        headers.append(header)
-            check_bad(root, files, bad, max_bad)
-            side = size or automatic_size(headers)
-            channels = 1 if all(h.grey for h in headers) else 3
-            pixels = int(np.median([h.width * h.height for h in headers]))
-            if helpers is not None and pixels < TINY:
-                decoding = helpers.decode(root, files, side, channels)
-            else:
-                decoding = decode_files(root, files, side, channels, pixels, workers)
-            with (
-                Progress("decoding images", len(files), "images", quiet=quiet) as bar,
-                closing(decoding) as chunks,
-            ):
-                return kept.collect(_with_bar(chunks, bar), (channels, side, side))
-
-
-def _with_bar(chunks: Iterator[Chunk], bar: Progress) -> Iterator[Chunk]:
-    done = 0
-    for chunk in chunks:
-        yield chunk
-        done += len(chunk.digests)
-        bar.update(done)
-
-
-def _counted(parts: Iterator[list[T]], bar: Progress) -> Iterator[T]:
-    done = 0
-    for part in parts:
-        yield from part
-        done += len(part)
-        bar.update(done)
-
-
-def check_bad(root: Path, files: Sequence[ImageFile], bad: list[tuple[int, str]], max_bad: float) -> None:
-    """Raises InputError where more than the share `max_bad` of all files is unreadable, or every file."""
-    if len(bad) > max_bad * len(files) or len(bad) == len(files):
-        first = "; ".join(told(files[i], reason) for i, reason in bad[:3])
-        raise InputError(
-            f"{root}: {len(bad):,} of {len(files):,} images are unreadable ({first})",
-            f"at most {max_bad:.1%} of them",
-            "mend or remove them, or allow a larger share",
-        )
-
-
-def told(file: ImageFile, reason: str) -> str:
-    """`path: reason`, printable whatever bytes the path holds."""
-    return f"{file.path}: {reason}".encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _folder_labels(root: Path, paths: list[str]) -> tuple[np.ndarray, list[str]]:

@@ -23,9 +23,8 @@ import numpy as np
 
 from swell.console import warn
 from swell.data.decoding_worker import Files
-from swell.data.folder_listing import ImageFile
+from swell.data.folder_listing import ImageFile, check_bad, told
 from swell.data.images import DAMAGED, DECODING, decode, in_order, reason_of
-from swell.data.open import check_bad, told
 from swell.data.shards import Index
 from swell.data.stacked import row_numbers
 from swell.errors import InputError

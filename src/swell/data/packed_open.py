@@ -14,8 +14,8 @@ import numpy as np
 from swell.console import Progress
 from swell.data.arrays import encode_labels
 from swell.data.decoding_worker import Files
+from swell.data.folder_listing import check_bad
 from swell.data.images import Header, automatic_size, header_of, in_order
-from swell.data.open import check_bad
 from swell.data.packed import PackedImages
 from swell.data.shards import Index, Packed, index_of
 from swell.data.source import Provenance, Source

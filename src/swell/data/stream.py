@@ -25,10 +25,9 @@ from swell.console import warn
 from swell.data.arrays import as_bytes, channels_first, mapped, resized, unit_range, vectors
 from swell.data.cache import DecodedCache, cache_folder
 from swell.data.cells_in_parts import open_rows, parts_of
-from swell.data.folder_listing import ImageFile, Listing
+from swell.data.folder_listing import ImageFile, Listing, check_bad, listing, told
 from swell.data.gen import gen_shards, is_gen
 from swell.data.images import decode_files, read_header
-from swell.data.open import check_bad, listing, told
 from swell.data.shards import find_shards
 from swell.data.source import Provenance, Source
 from swell.errors import InputError
