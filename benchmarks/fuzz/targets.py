@@ -89,10 +89,13 @@ def _file(name: str) -> Callable[[bytes, Path], None]:
 
 def image(content: bytes, box: Path) -> None:
     from swell.data.folder_listing import ImageFile
-    from swell.data.images import DAMAGED, decode, header_of, reason_of
+    from swell.data.images import DAMAGED, Header, decode, header_of, read_header, reason_of
 
     file = ImageFile("a.png", len(content), 0, 0)
-    header_of(io.BytesIO(content), file)
+    header = header_of(io.BytesIO(content), file)
+    (box / file.path).write_bytes(content)
+    quick = read_header(box, file)  # of an ordinary PNG without Pillow; what is damaged further on is found by decoding
+    assert not isinstance(header, Header) or quick == header, (quick, header)
     try:
         decode(content, 16, 1 if _either(content) else 3)
     except DAMAGED as error:  # which the readers leave out and count

@@ -288,6 +288,15 @@ def test_the_first_bytes_of_a_png_say_what_pillow_says(tmp_path: Path, mode: str
         assert png_header(str(tmp_path / "a.png")) is None
 
 
+def test_grey_with_alpha_of_16_bits_is_colour_whoever_opens_it(tmp_path: Path) -> None:
+    """Found by fuzzing: a folder of these had one channel by its first bytes, and a tar of them three by Pillow."""
+    rows = b"".join(b"\0" + row.tobytes() for row in SIXTEEN.repeat(2, axis=1).astype(">u2"))
+    (tmp_path / "a.png").write_bytes(png(8, 8, bits=16, colour=4, pixels=zlib.compress(rows)))
+    (file,) = list_images(tmp_path)[0]
+    assert read_header(tmp_path, file) == pillows(str(tmp_path / "a.png"), file) == Header(8, 8, False)
+    assert decode((tmp_path / "a.png").read_bytes(), 8, 3).shape == (3, 8, 8)
+
+
 def test_no_damage_crashes_the_decoder(tmp_path: Path) -> None:
     """Truncated and bit-flipped files of every format are skipped or decoded, never an exception."""
     rng = random.Random(0)

@@ -7,11 +7,13 @@ import zlib
 
 _START = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR"
 _BYTES = 33  # signature, length, name, 13 bytes of header, checksum
-_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 4: (8, 16), 6: (8, 16)}  # bits by colour type; palettes want a second look
+# Bits by colour type. Palettes want a second look, and 16-bit grey with alpha is colour to Pillow (RGBA), by which the
+# decoder judges: whatever opens a file must say the same of it.
+_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 4: (8,), 6: (8, 16)}
 
 
 def png_header(path: str) -> tuple[int, int, bool] | None:
-    """Width, height and whether it is grey; None for anything but an undamaged header without a palette."""
+    """Width, height and whether it is grey; None where Pillow must be asked (damage, palettes, LA of 16 bits)."""
     try:
         with open(path, "rb", buffering=0) as opened:
             start = opened.read(_BYTES)
