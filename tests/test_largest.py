@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from swell.largest import WORTHWHILE, largest, largest_of
+from swell import largest as module
+from swell.largest import FEW, WORTHWHILE, largest, largest_of
 
 
 @pytest.mark.parametrize("n", [1, 5, 63, 64, 1000, 1009])
@@ -56,3 +57,45 @@ def test_blocks_side_by_side(k: int) -> None:
     expected = x.topk(min(k, 200))
     assert torch.equal(values, expected.values)
     assert torch.equal(columns, expected.indices)
+
+
+def the_same(x: torch.Tensor, parts: list[int] | int, k: int) -> None:
+    values, columns = largest_of(iter(x.split(parts, 1)), k)
+    expected = x.topk(min(k, x.shape[1]))
+    torch.testing.assert_close(values, expected.values, rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(x.gather(1, columns), values, rtol=0, atol=0, equal_nan=True)
+    assert all(len(set(row)) == len(row) for row in columns.tolist())
+
+
+@pytest.mark.parametrize("rows", [0, 1, 12])
+@pytest.mark.parametrize("k", [1, 5, 40])
+def test_many_blocks_of_which_later_ones_hold_few(rows: int, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(rows, 3000, generator=torch.Generator().manual_seed(k), dtype=torch.float64)
+    sorted_: list[int] = []
+    whole = module.largest
+    monkeypatch.setattr(module, "largest", lambda block, k: sorted_.append(1) or whole(block, k))
+    the_same(x, 300, k)
+    assert len(sorted_) < 10  # the candidates of some block were found by comparing alone
+
+
+def test_blocks_that_are_all_better_than_the_one_before() -> None:
+    """The worst order there is, for all rows and for one of them only; then nothing above the first block."""
+    rising = torch.arange(2000.0).expand(5, -1)
+    assert FEW * 7 < 100
+    the_same(rising, 100, 7)
+    x = torch.randn(5, 2000, generator=torch.Generator().manual_seed(2))
+    the_same(torch.cat([x, rising[:1]]), 100, 7)
+    the_same(rising.flip(1), 100, 7)
+
+
+def test_equal_infinite_and_missing_numbers_in_blocks() -> None:
+    x = torch.randn(8, 600, generator=torch.Generator().manual_seed(3))
+    x[0] = 1.0
+    x[1] = -torch.inf
+    x[2, :70] = -torch.inf  # more than k are left in later blocks only
+    x[3, 500] = torch.inf
+    x[4, 550] = torch.nan
+    x[5, 3] = torch.nan
+    the_same(x, 60, 5)
+    for alone in range(8):
+        the_same(x[alone : alone + 1], 60, 5)

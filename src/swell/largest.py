@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 
 WORTHWHILE = 4  # numbers in a group; below, grouping costs more than it saves
+FEW = (
+    4  # numbers of a block for each of the k largest; where a row has more candidates, they are sought as in the first
+)
 
 
 def largest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -37,14 +40,35 @@ def largest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 def largest_of(blocks: Iterable[Tensor], k: int) -> tuple[Tensor, Tensor]:
     """`largest` of blocks [m, n1], [m, n2], ... side by side, of which one at a time is in memory; all columns if k is
-    more than there are."""
+    more than there are. Quickest with blocks that stay in the processor's cache."""
     best, columns = torch.empty(0), torch.empty(0, dtype=torch.long)
     before = 0
     for block in blocks:
-        values, index = largest(block, k)
+        found = _above(block, best[:, -1:], FEW * k) if before >= k else None
+        values, index = found or largest(block, k)
         index = index + before
         if before:
             values, keep = torch.cat([best, values], 1).topk(min(k, before + block.shape[1]))
             index = torch.cat([columns, index], 1).gather(1, keep)
         best, columns, before = values, index, before + block.shape[1]
     return best, columns
+
+
+def _above(x: Tensor, least: Tensor, at_most: int) -> tuple[Tensor, Tensor] | None:
+    """What can still be among the largest: the numbers of x [m, n] above `least` [m, 1], and their columns, both
+    [m, as many as the row with the most]; a shorter row ends in -inf. None where a row has more than `at_most`, or
+    where -inf would not do.
+
+    After the first blocks few numbers of a row are: finding them is one comparison and no sorting.
+    """
+    if not bool(least.isfinite().all()):
+        return None
+    rows, columns = (x <= least).logical_not_().nonzero(as_tuple=True)  # what is missing counts as in torch.topk
+    counts = torch.bincount(rows, minlength=len(x))
+    width = int(counts.max()) if len(rows) else 0
+    if width > at_most:
+        return None
+    place = torch.arange(len(rows), device=x.device) - (counts.cumsum(0) - counts)[rows]
+    values, index = x.new_full((len(x), width), -torch.inf), columns.new_zeros(len(x), width)
+    values[rows, place], index[rows, place] = x[rows, columns], columns
+    return values, index
