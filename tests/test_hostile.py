@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import swell
 import swell.data.arrow_images
@@ -264,7 +265,9 @@ def test_members_of_a_tar_stay_in_it(tmp_path):
     assert {path for path in tmp_path.rglob("*") if "cache" not in str(path)} == set(before)
 
 
-@pytest.mark.parametrize("name", [BACK, "/etc/passwd", "..", "", "a/../shard-00000.npz", "./shard-00000.npz"])
+@pytest.mark.parametrize(
+    "name", [BACK, "/etc/passwd", "..", "", "a/../shard-00000.npz", "./shard-00000.npz", "x" * 300, "a\0b", "\ud800"]
+)
 def test_a_manifest_names_files_of_its_folder_only(tmp_path, name):
     gen = write_gen(tmp_path / "gen", np.zeros((4, 1, 8, 8), np.uint8), Provenance("generated", "g", "vae"))
     told = json.loads((gen / "manifest.json").read_text())
@@ -317,8 +320,6 @@ class Evil:
 
 def evil_files(folder):
     """Files that run code where a reader unpickles them."""
-    import torch
-
     array = np.array([Evil()], object)
     np.save(folder / "a.npy", array, allow_pickle=True)
     np.savez(folder / "a.npz", images=array, allow_pickle=True)
@@ -354,6 +355,28 @@ def test_torch_and_numpy_are_never_asked_to_unpickle():
         calls += [(path.name, call) for call in re.findall(r"(?:torch|np)\.load\([^\n]*", text)]
     assert len(calls) > 8
     assert all("weights_only=True" in call or "allow_pickle=False" in call for _, call in calls), calls
+
+
+@pytest.mark.parametrize("damage", ["packed", "sizes"])
+def test_a_checkpoint_that_claims_more_than_it_holds_gets_no_room(tmp_path, damage):
+    """300 MB of zeros packed, as torch never writes them, and 3 GB by both places that tell the size."""
+    from swell.checkpoint import load_checkpoint, save_checkpoint
+
+    path, size = tmp_path / "checkpoint.pt", 12_345
+    save_checkpoint(path, {"x": torch.zeros(size, dtype=torch.uint8)})
+    if damage == "packed":
+        with zipfile.ZipFile(path) as whole:
+            members = {member.filename: whole.read(member) for member in whole.infolist()}
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+            for name, content in members.items():
+                with packed.open(name, "w") as member:
+                    for _ in range(300 if len(content) == size else 1):
+                        member.write(bytes(1_000_000) if len(content) == size else content)
+    else:
+        claimed, content = struct.pack("<II", size, size), path.read_bytes()
+        assert claimed in content
+        path.write_bytes(content.replace(claimed, struct.pack("<II", 3 << 30, 3 << 30)))
+    assert grown(lambda: load_checkpoint(path)) < 100
 
 
 def test_a_recipe_that_names_code_runs_none(tmp_path):

@@ -117,6 +117,9 @@ def test_scores_and_phases(run):
     (run / "metrics.jsonl").write_text("".join(rows))
     assert look(run).scores == {"rankme": [12.0, 22.0, 32.0, 42.0], "acr": [0.5] * 4}
     assert look(run).phase is None
+    (run / "metrics.jsonl").write_text("".join([*rows, line(40, score_odd={"x": 2.0})]))
+    assert set(look(run).scores) == {"rankme", "acr"}  # a score that is no number is none
+    (run / "metrics.jsonl").write_text("".join(rows))
     tables = [{"trains": trains, "steps": 50} for trains in ("encoder", "generator", "encoder")]
     text = "".join(f'[[phases]]\ntrains = "{table["trains"]}"\nsteps = 50\n' for table in tables)
     (run / "recipe.toml").write_text("steps = 100\n" + text)

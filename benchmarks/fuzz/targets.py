@@ -94,8 +94,8 @@ def image(content: bytes, box: Path) -> None:
     file = ImageFile("a.png", len(content), 0, 0)
     header = header_of(io.BytesIO(content), file)
     (box / file.path).write_bytes(content)
-    quick = read_header(box, file)  # of an ordinary PNG without Pillow; what is damaged further on is found by decoding
-    assert not isinstance(header, Header) or quick == header, (quick, header)
+    quick = read_header(box, file)  # without Pillow of a PNG, of which it takes the first header and Pillow the last
+    assert not isinstance(header, Header) or quick == header or content.count(b"IHDR") > 1, (quick, header)
     try:
         decode(content, 16, 1 if _either(content) else 3)
     except DAMAGED as error:  # which the readers leave out and count

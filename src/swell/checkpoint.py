@@ -52,6 +52,7 @@ def load_checkpoint(path: Path | IO[bytes]) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a foreign file's oddities end up in the one line below
+            _refuse_packed(path)
             state = torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
         reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
@@ -61,3 +62,19 @@ def load_checkpoint(path: Path | IO[bytes]) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise InputError(f"{path}", f"a checkpoint of format {FORMAT}", "delete it to start from the beginning")
     return state
+
+
+def _refuse_packed(path: Path | IO[bytes]) -> None:
+    """Raises BadZipFile for anything but an archive whose members lie in it as they are, and together are no larger.
+
+    torch writes no other, but reads them, and older formats: it makes room for whatever size a file claims.
+    """
+    with zipfile.ZipFile(path) as archive:
+        held = archive.fp.seek(0, 2) if archive.fp else 0
+        members = archive.infolist()
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise zipfile.BadZipFile("compressed")
+        if sum(max(member.file_size, member.compress_size) for member in members) > held:
+            raise zipfile.BadZipFile("it claims more than it holds")
+    if not isinstance(path, Path):
+        path.seek(0)

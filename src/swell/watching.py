@@ -272,4 +272,4 @@ def _course(lines: list[dict[str, Any]], name: str) -> list[float]:
 
 def _scores(lines: list[dict[str, Any]]) -> dict[str, list[float]]:
     names = dict.fromkeys(key for line in lines for key in line if key.startswith("score_"))
-    return {name.removeprefix("score_"): _course(lines, name) for name in names}
+    return {name.removeprefix("score_"): course for name in names if (course := _course(lines, name))}

@@ -233,7 +233,8 @@ def gen_shards(path: Path) -> tuple[Shards, Iterator[tuple[Path, np.ndarray]]]:
                 f"a shard of this folder that begins at {expected}",
                 _AGAIN,
             )
-        size = (path / name).stat().st_size if (path / name).is_file() else 0  # told when its turn comes
+        # No file, or a name that no file can have, is told when its turn comes.
+        size = os.path.getsize(path / name) if os.path.isfile(path / name) else 0
         refuse_bomb(f"{path / name}, by manifest.json", rows * math.prod(shape) * dtype.itemsize, size)
         expected += rows
     if expected != count or count == 0 or provenance.kind != "generated":
@@ -250,7 +251,7 @@ _AGAIN = "copy the folder again, or make it again with `swell generate --force`"
 
 
 def _read_shard(path: Path, digest: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path} (missing)", "every shard the manifest lists", _AGAIN)
     if sha256_of(path) != digest:
         raise InputError(f"{path} (checksum differs: altered or cut short)", "the shard as it was written", _AGAIN)

@@ -107,7 +107,11 @@ def _labels(packed: Packed, index: Index, key: bool | str) -> np.ndarray:
     if packed.kind != "tar":
         from swell.data.arrow_images import column_labels
 
-        return column_labels(packed, key)
+        found = column_labels(packed, key)
+        if len(found) != len(index):  # pyarrow does not hold a column's own count against that of the rows
+            given = f"{packed.origin} ({len(found):,} labels of {len(index):,} images)"
+            raise InputError(given, "a label an image", "save the dataset again")
+        return found
     files = PackedImages(index, 3, 1, packed.origin).files
     return np.array([_tar_label(files, index, i, key) for i in range(len(index))], object)
 
