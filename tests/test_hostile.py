@@ -25,6 +25,7 @@ import torch
 import swell
 import swell.data.arrow_images
 from swell.data.cells import read, write_h5ad
+from swell.data.cells_in_parts import open_rows
 from swell.data.folder_listing import ImageFile
 from swell.data.gen import open_gen, write_gen
 from swell.data.images import DAMAGED, decode, header_of
@@ -224,6 +225,33 @@ def test_words_in_a_heap_without_an_end(tmp_path):
     path.write_bytes(content)
     with pytest.raises(InputError, match="heap"):
         swell.open(path)
+
+
+def test_words_of_a_kind_that_does_not_exist(tmp_path):
+    """A type of any length that is neither a list nor a word (kind 9): reading it ended the process."""
+    path = h5ad(tmp_path / "a.h5ad", lambda h5py, file: None)
+    content = path.read_bytes()
+    name = content.index(b"_index\0\0\x19\x01\x01")  # an attribute's name and its type
+    path.write_bytes(content[: name + 9] + b"\x09" + content[name + 10 :])
+    with pytest.raises(InputError, match="numbers or words"):
+        swell.open(path)
+
+
+@pytest.mark.parametrize("kind", ["elsewhere", "lists"])
+def test_values_in_parts_are_numbers_of_this_file(tmp_path, kind):
+    """What is encoded a part at a time is looked at as what is read as a whole."""
+    (tmp_path / "private").write_bytes(np.arange(30.0).tobytes())
+
+    def change(h5py, file):
+        del file["X"]
+        if kind == "elsewhere":
+            file.create_dataset("X", (6, 5), "f8", external=[(str(tmp_path / "private"), 0, 240)])
+        else:
+            file.create_dataset("X", (6, 5), h5py.vlen_dtype(np.float32))
+
+    path = h5ad(tmp_path / "a.h5ad", change)
+    with pytest.raises(InputError, match="another file" if kind == "elsewhere" else "numbers or words"):
+        open_rows(path, "", "")
 
 
 # ---- nothing leaves its folder -----------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import numpy as np
 from swell.data.arrays import LABEL_KEYS
 from swell.data.bombs import refuse_bomb
 from swell.data.counts import kind_of_cells
-from swell.data.h5_checks import refuse_endless_heaps, refuse_links
+from swell.data.h5_checks import attribute, refuse_endless_heaps, refuse_links, refuse_odd
 from swell.data.raw import Raw
 from swell.errors import InputError, suggest
 
@@ -205,12 +205,12 @@ def _matrix(place: Any) -> np.ndarray | csr_array:
     """A dense, CSR or CSC matrix as it is stored, its pointers followed only after they were checked."""
     from scipy.sparse import csc_array, csr_array
 
-    kind = str(place.attrs.get("encoding-type", "array"))
+    kind = encoding_of(place)
     if kind == "array":
         return _numbers(read(place))
     if kind not in ("csr_matrix", "csc_matrix"):
         raise ValueError(f"a matrix stored as {kind}")
-    rows, columns = (int(n) for n in place.attrs["shape"])
+    rows, columns = (int(n) for n in attribute(place, "shape"))
     data, indices, pointers = (read(place[name]) for name in ("data", "indices", "indptr"))
     lines, across = (rows, columns) if kind == "csr_matrix" else (columns, rows)
     if any(a.ndim != 1 or a.dtype.kind not in "iu" for a in (indices, pointers)) or data.ndim != 1:
@@ -234,11 +234,17 @@ def checked(path: Path, mode: str = "r") -> Iterator[Any]:
         yield file
 
 
-def read(place: Any) -> np.ndarray:
-    """All of a dataset; one that lies in another file or claims more than its bytes can hold is refused."""
-    size = float(np.prod(place.shape, dtype=np.float64)) * place.dtype.itemsize
+def refuse_elsewhere(place: Any) -> None:
+    """Raises ValueError for a dataset that lies in another file, or is not made of numbers or words."""
+    refuse_odd(str(place.name), place.id.get_type())
     if place.external or place.is_virtual:
         raise ValueError(f"{place.name} lies in another file")
+
+
+def read(place: Any) -> np.ndarray:
+    """All of a dataset; one that lies in another file or claims more than its bytes can hold is refused."""
+    refuse_elsewhere(place)
+    size = float(np.prod(place.shape, dtype=np.float64)) * place.dtype.itemsize
     refuse_bomb(str(place.name), size, place.id.get_storage_size())
     if place.dtype.kind == "O" and _string_kind(place) and place.ndim == 1:
         return _words_in(place)
@@ -270,7 +276,11 @@ def _numbers(a: np.ndarray) -> np.ndarray:
 
 
 def index_of(frame: Any) -> str:
-    return str(frame.attrs["_index"])
+    return str(attribute(frame, "_index"))
+
+
+def encoding_of(place: Any) -> str:
+    return str(attribute(place, "encoding-type")) if "encoding-type" in place.attrs else "array"
 
 
 def keys_of(frame: Any) -> list[str]:
@@ -293,7 +303,7 @@ def column(frame: Any, key: str) -> np.ndarray:
     if "mask" in place:  # numbers, booleans or words of which some may be missing
         _require_none_missing(read(place["mask"]).astype(bool), key)
         return read(place["values"])
-    raise ValueError(f"column {key!r} stored as {place.attrs.get('encoding-type')}")
+    raise ValueError(f"column {key!r} stored as {encoding_of(place)}")
 
 
 def _require_none_missing(missing: np.ndarray, key: str) -> None:

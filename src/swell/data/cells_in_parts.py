@@ -12,14 +12,17 @@ from swell.data.cells import (
     canonical,
     checked,
     column,
+    encoding_of,
     h5py_or_told,
     index_of,
     keys_of,
     named,
     place_of,
     read,
+    refuse_elsewhere,
     told,
 )
+from swell.data.h5_checks import attribute
 from swell.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,14 +47,16 @@ def open_rows(path: Path, layer: str, batch: str) -> Rows | None:
         if "obs" not in file or "var" not in file or not isinstance(file["obs"], h5py.Group):
             return None  # what `open_h5ad` has words for
         place, var = place_of(path, file, layer)
-        kind = str(place.attrs.get("encoding-type", "array"))
+        kind = encoding_of(place)
         if kind not in ("array", "csr_matrix"):
             return None
         obs = file["obs"]
         names, count = column(file[var], index_of(file[var])), len(column(obs, index_of(obs)))
-        shape = place.shape if kind == "array" else tuple(int(n) for n in place.attrs["shape"])
+        shape = place.shape if kind == "array" else tuple(int(n) for n in attribute(place, "shape"))
         if tuple(shape) != (count, len(names)):
             raise ValueError(f"{shape[0]} x {shape[-1]} values for {count} cells and {len(names)} genes")
+        for stored in [place] if kind == "array" else [place["data"], place["indices"]]:
+            refuse_elsewhere(stored)
         batches = column(obs, named(str(path), keys_of(obs), batch)) if batch else None
         pointers = None
         if kind == "csr_matrix":

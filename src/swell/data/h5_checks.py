@@ -1,4 +1,4 @@
-"""What is looked at in an HDF5 file before its library may read it: links to other files, and heaps without an end."""
+"""What is looked at in an HDF5 file before its library reads it: links to other files, heaps without an end, types."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-__all__ = ["refuse_endless_heaps", "refuse_links"]
+__all__ = ["attribute", "refuse_endless_heaps", "refuse_links", "refuse_odd"]
 
 _MAGIC, _HEAD, _OBJECT = b"GCOL\1", 16, 16  # of a heap of version 1; bytes of its header, and of an object's
 _LEAST = 4096  # bytes of a heap
@@ -52,3 +52,20 @@ def _walk(whole: mmap.mmap, start: int, stop: int) -> None:
         if not 0 < step <= stop - at:
             raise ValueError(f"a heap of words at byte {start:,} that leads out of itself")
         at += step
+
+
+def refuse_odd(name: str, kind: Any) -> None:
+    """Raises ValueError for an h5py type other than numbers, booleans and words.
+
+    Swell's files hold no other, and on malformed ones of other kinds the library ends the process.
+    """
+    from h5py import h5t
+
+    if kind.get_class() not in (h5t.INTEGER, h5t.FLOAT, h5t.ENUM, h5t.STRING):
+        raise ValueError(f"{name} is not made of numbers or words")
+
+
+def attribute(place: Any, name: str) -> Any:
+    """The value of an attribute of a group or dataset. Raises KeyError where there is none, and as `refuse_odd`."""
+    refuse_odd(f"{name!r} of {place.name}", place.attrs.get_id(name).get_type())
+    return place.attrs[name]
