@@ -237,6 +237,19 @@ def test_words_of_a_kind_that_does_not_exist(tmp_path):
         swell.open(path)
 
 
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system does not tell how large a process is")
+def test_a_word_that_claims_gigabytes_gets_no_room(tmp_path):
+    """HDF5 makes room for the length that stands beside a word's place in the heap before it looks there."""
+    path = h5ad(tmp_path / "a.h5ad", lambda h5py, file: None)
+    content = path.read_bytes()
+    claimed = struct.pack("<IQ", 6, content.index(b"GCOL"))
+    assert claimed in content
+    path.write_bytes(content.replace(claimed, struct.pack("<I", 3 << 30) + claimed[4:]))
+    limit = resource.getrlimit(resource.RLIMIT_AS)
+    assert grown(lambda: swell.open(path)) < 100
+    assert resource.getrlimit(resource.RLIMIT_AS) == limit
+
+
 @pytest.mark.parametrize("kind", ["elsewhere", "lists"])
 def test_values_in_parts_are_numbers_of_this_file(tmp_path, kind):
     """What is encoded a part at a time is looked at as what is read as a whole."""

@@ -151,3 +151,16 @@ def test_other_files_are_refused(tmp_path):
     for name in ("other", "text", "empty", "absent"):
         with pytest.raises(InputError, match=name):
             Preparation.load(tmp_path / f"{name}.safetensors")
+
+
+def test_a_width_beyond_memory_is_never_listed(tmp_path):
+    """Found by fuzzing: columns without names were compared with a set of all places there might be."""
+    save_file(GOOD, tmp_path / "p.safetensors", head(lambda v: v.update(names=[], width=10**15)))
+    assert Preparation.load(tmp_path / "p.safetensors").features == ("0", "1", "2")
+    made = Preparation.fit(np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32), kind="table")
+    stored = {"names": [], "width": 10**15, "kind": "table", "settings": dict(made.settings)}
+    assert Preparation.restored(stored, made.arrays).features == made.features
+    for name in ("03", str(10**15), "x", "\N{SUPERSCRIPT TWO}"):
+        settings = {**made.settings, "numbers": [name, *made.settings["numbers"][1:]]}
+        with pytest.raises(ValueError, match="fit together"):
+            Preparation.restored({**stored, "settings": settings}, made.arrays)

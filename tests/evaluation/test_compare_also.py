@@ -51,3 +51,11 @@ def test_ranking_by_what_not_all_runs_have_alike_is_refused(run, by, other, says
     result = compare_runs(paths)  # by something else it may be
     assert by not in result["arms"][0]["scores"]
     markdown(result)
+
+
+def test_fingerprints_that_are_no_words():
+    """Found by fuzzing: a ledger may hold anything in their place."""
+    from swell.evaluation.arms import _labels
+
+    assert _labels([1.5, "abcdefghij", None], ["a/x", "b/x", ""]) == ["1.5", "abcdefgh", None]
+    assert _labels([{"a": 1}, [2]], ["a/x", "b/y"]) == ["x", "y"]

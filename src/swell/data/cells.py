@@ -18,7 +18,7 @@ import numpy as np
 from swell.data.arrays import LABEL_KEYS
 from swell.data.bombs import refuse_bomb
 from swell.data.counts import kind_of_cells
-from swell.data.h5_checks import attribute, refuse_endless_heaps, refuse_links, refuse_odd
+from swell.data.h5_checks import attribute, little_room, refuse_endless_heaps, refuse_links, refuse_odd
 from swell.data.raw import Raw
 from swell.errors import InputError, suggest
 
@@ -257,7 +257,8 @@ def _words_in(place: Any) -> np.ndarray:
     words, stored = place.asstr(errors="replace"), Path(place.file.filename).stat().st_size
     out, total = np.empty(place.shape, object), 0
     for start in range(0, len(out), _WORDS):
-        out[start : start + _WORDS] = part = words[start : start + _WORDS]
+        with little_room(Path(place.file.filename)):
+            out[start : start + _WORDS] = part = words[start : start + _WORDS]
         total += sum(map(len, part))
         refuse_bomb(str(place.name), total, stored)
     return out

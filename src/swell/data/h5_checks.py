@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
+import resource
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["attribute", "refuse_endless_heaps", "refuse_links", "refuse_odd"]
+__all__ = ["attribute", "little_room", "refuse_endless_heaps", "refuse_links", "refuse_odd"]
 
 _MAGIC, _HEAD, _OBJECT = b"GCOL\1", 16, 16  # of a heap of version 1; bytes of its header, and of an object's
 _LEAST = 4096  # bytes of a heap
+_ROOM = 1 << 29  # bytes
 
 
 def refuse_links(file: Any) -> None:
@@ -68,4 +72,26 @@ def refuse_odd(name: str, kind: Any) -> None:
 def attribute(place: Any, name: str) -> Any:
     """The value of an attribute of a group or dataset. Raises KeyError where there is none, and as `refuse_odd`."""
     refuse_odd(f"{name!r} of {place.name}", place.attrs.get_id(name).get_type())
-    return place.attrs[name]
+    with little_room(Path(place.file.filename)):
+        return place.attrs[name]
+
+
+@contextlib.contextmanager
+def little_room(path: Path) -> Iterator[None]:
+    """While words of the file are read the process grows by no more than `_ROOM` and a few times the file, where the
+    system can see to that: the library makes room for the length a word claims, up to 4 GiB, before it looks further.
+
+    The error is the library's own, an OSError.
+    """
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    except OSError:  # not Linux
+        yield
+        return
+    soft, hard = before = resource.getrlimit(resource.RLIMIT_AS)
+    most = pages * resource.getpagesize() + _ROOM + 8 * path.stat().st_size
+    resource.setrlimit(resource.RLIMIT_AS, (most if soft == resource.RLIM_INFINITY else min(most, soft), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)

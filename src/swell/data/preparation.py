@@ -12,7 +12,7 @@ by their quantiles, words one-hot, empty cells filled and flagged), `none` (numb
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -153,8 +153,8 @@ class Preparation:
         """Names of the F features of a prepared sample; their places as text where they have none."""
         if self.kind == "table":
             return features_of(dict(self.settings))
-        names = self.names or tuple(map(str, range(self.width)))
-        return tuple(names[j] for j in self.arrays["genes"]) if "genes" in self.arrays else names
+        places = self.arrays["genes"].tolist() if "genes" in self.arrays else range(self.width)
+        return tuple(self.names[j] if self.names else str(j) for j in places)
 
     @property
     def layer(self) -> str:
@@ -237,7 +237,7 @@ class Preparation:
         if self.kind == "table":
             wide = len(s["numbers"])
             fits = a["mean"].shape == a["deviation"].shape == (wide,) and len(a["knots"]) == len(s["quantile"])
-            fits = fits and {*s["numbers"], *s["words"]} <= {*(self.names or map(str, range(self.width)))}
+            fits = fits and all(map(self._known(), {*s["numbers"], *s["words"]}))
             fits = fits and {*s["flagged"], *s["quantile"]} <= {*s["numbers"]} and s["limit"] > 0
             fits = fits and {*s["flagged_words"]} <= {*s["words"]} and features_of(dict(s)) != ()
         else:
@@ -249,6 +249,13 @@ class Preparation:
                 fits = fits and s["target"] >= 0 and s["limit"] > 0 and isinstance(s["whole"], bool)
         if not fits:
             raise ValueError("parts that do not fit together")
+
+    def _known(self) -> Callable[[str], bool]:
+        """Whether a column is one of the fit; without names they are called by their places, of which a file may claim
+        more than memory could list."""
+        if self.names:
+            return {*self.names}.__contains__
+        return lambda name: name.isdecimal() and name == str(int(name)) and int(name) < self.width
 
     def _columns(self, given: tuple[str, ...], width: int) -> np.ndarray:
         """int64 [D of the fit]: where each raw feature lies in data with the names `given`, -1 where it does not."""

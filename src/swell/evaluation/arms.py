@@ -243,6 +243,7 @@ def _labels(fingerprints: Sequence[str | None], origins: Sequence[str]) -> list[
     """What to call each of several sets: by the last part of where it lies, or by its fingerprint if two would be
     called the same; where there is but one, it needs no name.
     """
+    fingerprints = [None if f is None else str(f) for f in fingerprints]  # of a ledger that anybody may have written
     known = {f: Path(o).name or f[:8] for f, o in zip(fingerprints, origins, strict=True) if f is not None}
     if len({*known.values()}) < len(known):
         known = {f: f[:8] for f in known}
