@@ -102,3 +102,22 @@ def test_every_arm_has_its_script_and_environment(race):
         for arm in found.values():
             assert (BENCHMARKS / "peers" / arm.script).is_file()
             assert arm.peer == "swell" or arm.peer in PACKAGES
+
+
+def test_rows_keep_the_commit_they_were_made_at(race, tmp_path, monkeypatch):
+    """A race that went on at another commit told the last one only."""
+    folder = tmp_path / "benchmarks" / "results" / f"2026-01-01-{race.NAME}"
+    folder.mkdir(parents=True)
+    earlier = rows({"swell": [100.0], "lightly": [50.0]})
+    stored = {"settings": {}, "rows": earlier, "arms": arms("lightly"), "seconds": 5.0, "commit": "aaaaaaa"}
+    race.write_json(folder / "result.json", stored)
+    monkeypatch.setattr(race, "ROOT", tmp_path)
+    monkeypatch.setattr(race, "write_result", lambda name, result: told.append(result["claim"]))
+    told: list[str] = []
+    book = race.Book({}, None)
+    book.write()
+    book.rows["simclr/1/swell"] = {"rate": 99.0, "quiet": True, "commit": "bbbbbbb"}
+    book.rows["simclr/1/lightly"] = {"rate": 99.0, "quiet": False, "commit": "ccccccc"}
+    book.write()
+    assert told[0].endswith(", commit aaaaaaa")
+    assert told[1].endswith(", commit aaaaaaa and bbbbbbb")

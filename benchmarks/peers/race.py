@@ -46,6 +46,8 @@ class Book:
         found = sorted((ROOT / "benchmarks" / "results").glob(f"20??-??-??-{NAME}/result.json"))
         if path is None and found and (earlier := read_json(found[-1]))["settings"] == settings:
             self.rows, self.arms, self.seconds = earlier["rows"], earlier["arms"], earlier["seconds"]
+            for row in (*self.rows.values(), *self.arms.values()):  # rows of before they told it themselves
+                row.setdefault("commit", earlier["commit"])
         self.begun = time.perf_counter()
 
     def write(self) -> Path:
@@ -57,7 +59,8 @@ class Book:
             "contests": (contests := summary(self.rows, self.arms)),
             "seconds": (seconds := self.seconds + time.perf_counter() - self.begun),
         }
-        result["claim"] = claim_line(contests, seconds)
+        made_at = list(dict.fromkeys(row["commit"] for row in self.rows.values() if row["quiet"])) or [commit()]
+        result["claim"] = claim_line(contests, seconds, made_at)
         if self.path is None:
             return write_result(NAME, result)
         write_json(self.path, {**result, "commit": commit()})
@@ -79,7 +82,7 @@ def run_contest(contest: str, arms: dict[str, Arm], book: Book, images: Path, ar
         # Each round starts with another arm, so that no arm always follows the same neighbour.
         for runner in runners[round_ % len(runners) :] + runners[: round_ % len(runners)]:
             for _ in range(args.tries if missing(book, contest, round_, runner.name) else 0):
-                row = runner.turn(args.seconds, args.max_foreign)
+                row = {**runner.turn(args.seconds, args.max_foreign), "commit": commit()}
                 runner.settle()
                 book.rows[f"{contest}/{round_}/{runner.name}"] = row
                 others = f"others {row['foreign']:.2f} + {row['stolen']:.2f} cores"
@@ -96,6 +99,7 @@ def run_contest(contest: str, arms: dict[str, Arm], book: Book, images: Path, ar
             "peak_bytes": runner.peak_bytes + runner.workers_bytes,
             "workers_bytes": runner.workers_bytes,
             "start_up_seconds": runner.start_up,
+            "commit": commit(),
             **said,
         }
     check_equal(contest, {name: book.arms[f"{contest}/{name}"] for name in arms})
@@ -172,7 +176,7 @@ def spread(values: list[float]) -> dict[str, Any]:
     return {"mean": statistics.fmean(values) if values else None, "sd": sd, "n": len(values)}
 
 
-def claim_line(contests: dict[str, Any], seconds: float) -> str:
+def claim_line(contests: dict[str, Any], seconds: float, commits: list[str]) -> str:
     told = []
     for contest, found in contests.items():
         rate = found["rates"]["swell"]
@@ -182,7 +186,8 @@ def claim_line(contests: dict[str, Any], seconds: float) -> str:
                 sd = "" if ratio["sd"] is None else f" +- {ratio['sd']:.2f}"
                 over.append(f"{ratio['mean']:.2f}{sd} x {peer}")
         told.append(f"{contest} {rate['mean']:.3g} a second (n={rate['n']}), {', '.join(over)}")
-    return f"race, ResNet-18, CIFAR-10: {'; '.join(told)}; {seconds:.0f} s, {device_line(THREADS)}, commit {commit()}"
+    where = f"{device_line(THREADS)}, commit {' and '.join(commits)}"
+    return f"race, ResNet-18, CIFAR-10: {'; '.join(told)}; {seconds:.0f} s, {where}"
 
 
 def say(line: str) -> None:

@@ -10,6 +10,7 @@ from scipy.sparse import csr_array
 from swell.data.columns import Table, Words
 from swell.data.preparation import Preparation
 from swell.data.sparse import SparseRows
+from swell.data.stream import stream_of
 from swell.errors import InputError
 
 NAMES = [f"gene{j}" for j in range(20)]
@@ -157,7 +158,14 @@ def test_a_width_beyond_memory_is_never_listed(tmp_path):
     """Found by fuzzing: columns without names were compared with a set of all places there might be."""
     save_file(GOOD, tmp_path / "p.safetensors", head(lambda v: v.update(names=[], width=10**15)))
     assert Preparation.load(tmp_path / "p.safetensors").features == ("0", "1", "2")
+    none = Preparation.restored({"names": [], "width": 10**15, "kind": "none", "settings": {}}, {})
+    assert none.feature_count == 10**15
+    assert none.describe() == "none: 1,000,000,000,000,000 numbers as they are"
+    np.save(tmp_path / "a.npy", np.zeros((4, 3), np.float32))
+    with pytest.raises(InputError, match=r"a\.npy.*vectors of 3 features"):
+        list(stream_of(tmp_path / "a.npy", (3,), none).parts)
     made = Preparation.fit(np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32), kind="table")
+    assert made.feature_count == len(made.features)
     stored = {"names": [], "width": 10**15, "kind": "table", "settings": dict(made.settings)}
     assert Preparation.restored(stored, made.arrays).features == made.features
     for name in ("03", str(10**15), "x", "\N{SUPERSCRIPT TWO}"):

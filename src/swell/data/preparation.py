@@ -157,6 +157,13 @@ class Preparation:
         return tuple(self.names[j] if self.names else str(j) for j in places)
 
     @property
+    def feature_count(self) -> int:
+        """F, without a name made for each: a file may claim a width that memory could not list."""
+        if self.kind == "table":
+            return len(features_of(dict(self.settings)))
+        return len(self.arrays["genes"]) if "genes" in self.arrays else self.width
+
+    @property
     def layer(self) -> str:
         """Where in an AnnData file the values lay: a layer, raw, or "" for X."""
         return str(self.settings.get("layer", ""))
@@ -168,7 +175,7 @@ class Preparation:
 
     def describe(self) -> str:
         """What it does, in one line."""
-        s, count = self.settings, len(self.features)
+        s, count = self.settings, self.feature_count
         where = f" of layer {self.layer}" if self.layer else ""
         if self.kind == "none":
             return f"none: {count:,} numbers{where} as they are"

@@ -254,7 +254,7 @@ def _of_vectors(path: Path, preparation: Preparation | None, share: Share) -> St
             if preparation is not None:
                 preparation.require_alike(kinds)
 
-    width = a.shape[1] if preparation is None else max(a.shape[1], len(preparation.features))
+    width = a.shape[1] if preparation is None else max(a.shape[1], preparation.feature_count)
     whole = _of_rows(path, len(a), rows_at_once((width,), 8), made)
     return Stream(whole.origin, whole.most, _own(parts(), share))
 
