@@ -261,6 +261,7 @@ def test_a_run_of_vectors_does_not_do_without_its_preparation(tmp_path):
     ("name", "says"),
     [
         ("shard-00000.npz", None),  # made again
+        ("shard-00000.npz.row.json", None),
         ("generator.safetensors", "generator.safetensors"),
         ("reference.safetensors", "reference.safetensors"),
         ("settings.json", "settings.json"),

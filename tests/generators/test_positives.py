@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -94,16 +95,20 @@ def test_interrupted_work_goes_on_and_is_the_same(
     assert not (tmp_path / "c").exists()
     with pytest.raises(InputError, match=r"c\.unfinished.*strength 0\.5.*strength 0\.6"):
         make_positives(tmp_path / "c", source, kde, k=2, strength=0.6, quiet=True)
-    stop = -1
+    stop, shards = -1, sorted((tmp_path / "c.unfinished").glob("*.npy"))
+    assert len(shards) == 3
+    os.truncate(shards[0], shards[0].stat().st_size // 2)  # damaged meanwhile, as is what is known of the next
+    shards[1].with_name(f"{shards[1].name}.row.json").write_text('{"file": "shard-')
     cache = make_positives(tmp_path / "c", source, kde, k=2, quiet=True)
     names = sorted(path.name for path in (tmp_path / "c").glob("*.npy"))
-    assert numbers == list(range(len(names)))
+    assert numbers == [0, 1, 2, 0, 1, *range(3, len(names))]
     for name in names:
         assert sha256_of(tmp_path / "c" / name) == sha256_of(tmp_path / "whole" / name)
     assert cache.cost.samples_generated == whole.cost.samples_generated == 192
     assert not (tmp_path / "c.unfinished").exists()
+    count = len(numbers)
     make_positives(tmp_path / "c", source, kde, k=2, quiet=True)
-    assert numbers == list(range(len(names)))
+    assert len(numbers) == count
 
 
 def test_stale_caches_are_refused_and_told_apart(source: Source, kde: KDE, tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ class _Making:
         )
         self.files = [shard_name(k) for k in range(math.ceil(self.count / SHARD_SIZE))]
         self._reference: Reference | None = None
-        self._whole: set[int] = set()  # shards that were read and are what their rows say
+        self._rows: dict[int, dict[str, Any]] = {}  # of shards that were read and are what their rows say
 
     def train(self, untrained: Generator, steps: int | None, seconds: float | None) -> None:
         """Leaves `generator.safetensors`, and its cost and history in `generator.json`."""
@@ -210,17 +210,12 @@ class _Making:
 
     def row(self, k: int) -> dict[str, Any] | None:
         """What is known of shard k, where it is there and whole."""
-        file = self.work.folder / f"{self.files[k]}.row.json"
-        if not file.exists() or not (self.work.folder / self.files[k]).exists():
-            return None
-        row: dict[str, Any] = read_json(file)
-        if row["drawn"] != self.drawn(k):
-            return None
-        if k not in self._whole:  # once: an earlier process's may have been cut short since
-            if sha256_of(self.work.folder / self.files[k]) != row["sha256"]:
+        if k not in self._rows:  # read once: an earlier process's may have been cut short since
+            row = self.work.note(self.files[k])
+            if row is None or row.get("drawn") != self.drawn(k):
                 return None
-            self._whole.add(k)
-        return row
+            self._rows[k] = row
+        return self._rows[k]
 
     def shards(self) -> None:
         """Make what is missing, beginning at a place of this process's own."""

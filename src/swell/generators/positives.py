@@ -131,6 +131,7 @@ def make_positives(
                     def make(path: Path, rows: np.ndarray = rows, number: int = number) -> None:
                         _make_shard(work.folder, path, number, rows, source, generator, codes, key)
 
+                    _drop_damaged(work, number)
                     work.once(_shard_name(number), make)
                     bar.update((int(rows[-1]) + 1) * k)
             _finish(work, source, len(shards), training)
@@ -139,6 +140,15 @@ def make_positives(
                 shutil.rmtree(work.folder, ignore_errors=True)
             raise
     return PositiveCache.open(out, source)
+
+
+def _drop_damaged(work: Work, number: int) -> None:
+    """Take a shard of an earlier process away that is not, or not any more, what was noted of it."""
+    name = _shard_name(number)
+    if (work.folder / name).exists() and work.note(name) is None:
+        with work.claim(name) as mine:
+            if mine and work.note(name) is None:
+                (work.folder / name).unlink(missing_ok=True)
 
 
 def _make_shard(

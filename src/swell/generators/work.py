@@ -23,7 +23,7 @@ from torch import Tensor
 from swell.console import say
 from swell.data.gen import is_gen, read_manifest
 from swell.errors import InputError
-from swell.files import atomic_path, locked, read_json, swap_in, told_as_input_error, write_json
+from swell.files import atomic_path, locked, read_json, sha256_of, swap_in, told_as_input_error, write_json
 
 LOOK_AGAIN = 0.5  # seconds between looks at what another process is making
 
@@ -105,6 +105,18 @@ class Work:
                 time.sleep(LOOK_AGAIN)
         return path
 
+    def note(self, piece: str) -> dict[str, Any] | None:
+        """What was noted of a finished shard, beside it; None where nothing was, or where the note or the shard was
+        damaged since: then it is made again, which costs time and gives the same. Reads the whole shard.
+        """
+        path = self.folder / piece
+        try:
+            row = read_json(path.with_name(f"{piece}.row.json"))
+            fits = isinstance(row, dict) and row.keys() >= _NOTED and sha256_of(path) == row["sha256"]
+        except (InputError, FileNotFoundError):
+            return None
+        return row if fits else None
+
     @contextmanager
     def claim(self, name: str) -> Iterator[bool]:
         """Whether this process may make the piece `name`; it alone may, until the block ends."""
@@ -178,6 +190,7 @@ class Work:
 KEPT = ("generator.safetensors", "generator.json", "reference.safetensors", "filter.safetensors", "quality.json")
 SETTINGS = "settings.json"
 _SCAFFOLD = (SETTINGS, "training.pt")
+_NOTED = {"file", "first", "count", "sha256", "cost"}
 _MADE = ".made."  # before the name of a piece that is whole but has not got its name yet
 
 
