@@ -71,6 +71,13 @@ class Rows:
                     self.name, {"settings": self.settings, "rows": self.rows, "seconds": self.seconds, **more()}
                 )
 
+    def origin(self) -> dict[str, str]:
+        """For `claim`: the threads and the commits of the rows, which need not be this process's."""
+        threads = sorted({row["threads"] for row in self.rows.values() if "threads" in row})
+        commits = dict.fromkeys(row["commit"] for row in self.rows.values() if "commit" in row)
+        said = f"{' or '.join(map(str, threads))} thread{'' if threads == [1] else 's'} a run" if threads else ""
+        return {"threads": said, "commits": " and ".join(commits)}
+
     def of(self, prefix: str) -> list[dict[str, Any]]:
         """The rows of an arm: those whose key is `prefix/...`."""
         return [row for key, row in self.rows.items() if key.rpartition("/")[0] == prefix]

@@ -125,12 +125,17 @@ def claim(
     unit: str = "",
     detail: str = "",
     threads: str = "",
+    commits: str = "",
 ) -> str:
-    """`NAME: MEAN +- SD UNIT (n=N), DETAIL; SECONDS s, DEVICE, commit HASH`; `seconds` is the whole benchmark's time."""
+    """`NAME: MEAN +- SD UNIT (n=N), DETAIL; SECONDS s, DEVICE, commit HASH`; `seconds` is the whole benchmark's time.
+
+    `threads` and `commits` say those of the rows, where they are not this process's.
+    """
     spread = "" if sd is None else f" +- {sd:.3g}"
     value = f"{mean:.3g}{spread}{' ' if unit else ''}{unit} (n={n})"
     return (
-        f"{name}: {value}{', ' if detail else ''}{detail}; {seconds:.0f} s, {device_line(threads)}, commit {commit()}"
+        f"{name}: {value}{', ' if detail else ''}{detail}; {seconds:.0f} s, {device_line(threads)}, "
+        f"commit {commits or commit()}"
     )
 
 

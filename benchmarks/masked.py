@@ -85,7 +85,9 @@ def main(minutes: float, seeds: int, only: str, samples: int, rates_only: bool) 
         detail = f"{others} in {minutes:g} minutes each: {verdict}"
         count = len(found["mixed_ae"])
         mean, sd = dense["mixed_ae"]
-        line = claim("MixedAE, mIoU on CIFAR-10 mosaics", mean, sd, count, rows.seconds, unit="%", detail=detail)
+        line = claim(
+            "MixedAE, mIoU on CIFAR-10 mosaics", mean, sd, count, rows.seconds, unit="%", detail=detail, **rows.origin()
+        )
         return {"claim": line, "table": table, "paper_order": tuple(order) == PAPER}
 
     rows.make([(f"rate/{name}", rate, (name, samples)) for name in arms], more)

@@ -54,7 +54,9 @@ def main(minutes: float, seeds: int, only: str) -> None:
         linear = summarise([r["linear"] for r in arms[best]])
         worst = min(summarise([r["linear"] for r in found])[0] for found in arms.values())
         detail = f"best of {len(arms)} methods, {best}, in {minutes:g} minutes each; the least {worst:.1f} %"
-        line = claim("CIFAR-10 linear probe", *linear, len(arms[best]), rows.seconds, unit="%", detail=detail)
+        line = claim(
+            "CIFAR-10 linear probe", *linear, len(arms[best]), rows.seconds, unit="%", detail=detail, **rows.origin()
+        )
         return {"claim": line}
 
     jobs: list[Job] = [("baselines", baselines, ())]
