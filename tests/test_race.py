@@ -119,5 +119,9 @@ def test_rows_keep_the_commit_they_were_made_at(race, tmp_path, monkeypatch):
     book.rows["simclr/1/swell"] = {"rate": 99.0, "quiet": True, "commit": "bbbbbbb"}
     book.rows["simclr/1/lightly"] = {"rate": 99.0, "quiet": False, "commit": "ccccccc"}
     book.write()
+    book.forget(["samples"])
+    assert len(book.rows) == 4
     assert told[0].endswith(", commit aaaaaaa")
     assert told[1].endswith(", commit aaaaaaa and bbbbbbb")
+    book.forget(["simclr"])
+    assert (book.rows, book.arms) == ({}, {})

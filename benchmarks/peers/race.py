@@ -13,7 +13,9 @@ same settings makes those that are missing. Environments are made with pip in `-
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -50,6 +52,12 @@ class Book:
                 row.setdefault("commit", earlier["commit"])
         self.begun = time.perf_counter()
 
+    def forget(self, contests: list[str]) -> None:
+        """Leave out what is there of these contests."""
+        for kept in (self.rows, self.arms):
+            for key in [key for key in kept if key.partition("/")[0] in contests]:
+                del kept[key]
+
     def write(self) -> Path:
         result = {
             "device": device_line(THREADS),
@@ -75,6 +83,8 @@ def run_contest(contest: str, arms: dict[str, Arm], book: Book, images: Path, ar
     given = [str(images), *([f"--batch={args.batch}"] if contest in METHODS else [])]
     runners = []
     for name, arm in arms.items():
+        if contest == "samples" and arm.peer == "swell":
+            train_sampler(arm, images)
         runners.append(Runner.start(name, arm, python_of(arm.peer, args.envs), given))
         runners[-1].settle()
         say(f"{contest} {name}: first step after {runners[-1].start_up:.1f} s")
@@ -104,6 +114,12 @@ def run_contest(contest: str, arms: dict[str, Arm], book: Book, images: Path, ar
         }
     check_equal(contest, {name: book.arms[f"{contest}/{name}"] for name in arms})
     book.write()
+
+
+def train_sampler(arm: Arm, images: Path) -> None:
+    """What the arm samples from; it costs the arm neither time nor memory, as a peer's network is not trained either."""
+    command = [sys.executable, str(HERE / arm.script), str(images), *arm.switches, "--train"]
+    subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, check=True)
 
 
 def missing(book: Book, contest: str, round_: int, name: str) -> bool:
@@ -197,6 +213,7 @@ def say(line: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--contests", nargs="+", choices=CONTESTS, default=list(CONTESTS), metavar="NAME")
+    parser.add_argument("--again", action="store_true", help="make the rows of these contests anew")
     parser.add_argument("--arms", nargs="+", default=[], metavar="NAME", help="arms to run instead of the usual ones")
     parser.add_argument("--rounds", type=int, default=3, help="turns of every arm (default 3)")
     parser.add_argument("--seconds", type=float, default=8.0, help="length of a turn (default 8)")
@@ -227,6 +244,8 @@ def main() -> None:
         "network": "ResNet-18, 3x3 stem without max-pooling",
     }
     book = Book(settings, path)
+    if args.again:
+        book.forget(args.contests)
     with tempfile.TemporaryDirectory() as folder:
         images = Path(folder) / "cifar10.npy"
         np.save(images, cifar10("train")[0])

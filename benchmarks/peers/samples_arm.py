@@ -1,7 +1,8 @@
 """An arm of the race for generated images: ten evaluations of a U-Net for CIFAR-sized images, 128 at a time.
 
-`--tool swell` is `Diffusion.sample` of a network trained for one step; `--tool diffusers` is its DDIMPipeline over a
-UNet2DModel of nearly equal work, untrained, which costs the same. Both report the FLOPs of one evaluation.
+`--tool swell` is `Diffusion.sample` of a network that was trained for one step by `--train` and is read from its file,
+beside the images; `--tool diffusers` is its DDIMPipeline over a UNet2DModel of nearly equal work, untrained, which costs
+the same. Both report the FLOPs of one evaluation.
 """
 
 from __future__ import annotations
@@ -9,23 +10,34 @@ from __future__ import annotations
 import argparse
 import os
 from contextlib import suppress
+from pathlib import Path
 
 from pace import Finished, Pace
 
 BATCH, EVALUATIONS = 128, 10
 
 
-def ours(pace: Pace, args: argparse.Namespace) -> None:
-    from swell.threads import bind_threads
+def trained(args: argparse.Namespace) -> Path:
+    return Path(args.images).with_suffix(f".{'bf16' if args.bf16 else 'fp32'}.safetensors")
 
-    bind_threads()
+
+def train(args: argparse.Namespace) -> None:
     import numpy as np
 
     from swell.generators.diffusion import Diffusion
 
     samples = np.load(args.images, mmap_mode="r")[:512]
     model = Diffusion(network="unet", width=32, depth=1, batch=8, precision="bf16" if args.bf16 else "auto")
-    model.fit(np.asarray(samples), seed=0, steps=1, quiet=True)
+    model.fit(np.asarray(samples), seed=0, steps=1, quiet=True).save(trained(args))
+
+
+def ours(pace: Pace, args: argparse.Namespace) -> None:
+    from swell.threads import bind_threads
+
+    bind_threads()
+    from swell.generators.diffusion import Diffusion
+
+    model = Diffusion.load(trained(args))
     first = 0
     with suppress(Finished):
         while True:
@@ -75,5 +87,9 @@ if __name__ == "__main__":
     parser.add_argument("--tool", choices=("swell", "diffusers"), required=True)
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--bound", action="store_true")
+    parser.add_argument("--train", action="store_true", help="only write the network that --tool swell samples from")
     given = parser.parse_args()
-    (ours if given.tool == "swell" else theirs)(gate, given)
+    if given.train:
+        train(given)
+    else:
+        (ours if given.tool == "swell" else theirs)(gate, given)
