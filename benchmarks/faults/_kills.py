@@ -82,26 +82,23 @@ def trial(scene: Scene, number: int, known: Known, ready: Path, work: Path) -> d
     faults: list[str] = []
     moments: list[dict[str, Any]] = []
     begun = time.perf_counter()
-    argv = scene.argv
+    out = at / scene.out
     for _ in range(rng.randint(1, MOST_KILLS)):
         starting = rng.random() < STARTING
         after = rng.uniform(0, known.starting if starting else known.seconds - known.starting)
         before = _state(at)
-        process = begin(work, at, argv)
+        process = begin(work, at, _again(scene, out))
         while not starting and process.poll() is None and _state(at) == before:
             time.sleep(0.01)  # however long the imports take in this moment
         time.sleep(after)
         if not kill_all(process):
             break  # done before its moment came: no kill
-        out = at / scene.out
         told = {"after_seconds": round(after, 2), "starting": starting, "left": left_over(at), "there": out.exists()}
         moments.append({**told, "wrote": _state(at) != before})
         faults += [f"after kill {len(moments)}: {fault}" for fault in broken(at)]
         if scene.earlier:
             faults += _neither(out, known, len(moments))
-        if out.exists() and scene.again:
-            argv = (*scene.argv, *scene.again)
-    status, told = finish(begin(work, at, argv))
+    status, told = finish(begin(work, at, _again(scene, out)))  # the command may have been done before it was killed
     if status:
         faults.append(f"the same command again ended with {status}: {told.strip()[-300:]}")
     else:
@@ -112,6 +109,11 @@ def trial(scene: Scene, number: int, known: Known, ready: Path, work: Path) -> d
     if not faults:
         shutil.rmtree(at)
     return {**row, "seconds": round(time.perf_counter() - begun, 1)}
+
+
+def _again(scene: Scene, out: Path) -> tuple[str, ...]:
+    """The command that goes on with what is there."""
+    return (*scene.argv, *scene.again) if out.exists() else scene.argv
 
 
 def _neither(out: Path, known: Known, kill: int) -> list[str]:
